@@ -1,0 +1,145 @@
+//! The service's settings: typed, checked, every problem reported at once.
+//!
+//! Layers, later ones win: `config/default.toml` (compiled in), files given by `--config`, environment variables.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use ipnet::IpNet;
+
+use crate::domain::Secret;
+
+/// All settings. Each part of the service gets only its slice.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The broker and the topology.
+    pub broker: BrokerConfig,
+    /// Limits on what comes in.
+    pub events: EventsConfig,
+    /// Where subscriptions come from.
+    pub subscriptions: SubscriptionsConfig,
+    /// Health and metrics.
+    pub admin: AdminConfig,
+    /// Defaults for deliveries.
+    pub delivery: DeliveryConfig,
+    /// Defaults for lanes.
+    pub limits: LimitsConfig,
+    /// Which addresses may be connected to.
+    pub egress: EgressConfig,
+    /// Stopping.
+    pub shutdown: ShutdownConfig,
+    /// Logs.
+    pub log: LogConfig,
+}
+
+/// `broker.*`
+#[derive(Debug, Clone)]
+pub struct BrokerConfig {
+    /// `amqp://` or `amqps://`, with credentials.
+    pub url: Secret,
+    /// A PEM file with the certificate authorities to trust for `amqps`, instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Whether docrelay declares what is missing.
+    pub declare: Declare,
+    /// What the names of docrelay's own queues and exchanges begin with.
+    pub queue_prefix: String,
+    /// Where upstream publishes.
+    pub events_exchange: String,
+    /// Which routing keys of it docrelay takes.
+    pub events_binding: String,
+    /// Where results go.
+    pub results_exchange: String,
+    /// How many messages may be in hand at once, at most.
+    pub prefetch: u16,
+    /// How many bytes of messages may be in hand at once.
+    pub window_bytes: u64,
+    /// The shortest wait in a delay queue.
+    pub delay_unit: Duration,
+}
+
+/// `broker.declare`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Declare {
+    /// Declare what is missing; refuse what differs.
+    Create,
+    /// Only check that everything is there, for brokers that forbid configuring.
+    Verify,
+}
+
+/// `events.*`
+#[derive(Debug, Clone)]
+pub struct EventsConfig {
+    /// The largest event message.
+    pub max_bytes: u64,
+}
+
+/// `subscriptions.*`
+#[derive(Debug, Clone)]
+pub struct SubscriptionsConfig {
+    /// The YAML file.
+    pub file: PathBuf,
+}
+
+/// `admin.*`
+#[derive(Debug, Clone)]
+pub struct AdminConfig {
+    /// Where health and metrics are served.
+    pub listen: SocketAddr,
+}
+
+/// `delivery.*`
+#[derive(Debug, Clone)]
+pub struct DeliveryConfig {
+    /// The deadline of one whole exchange.
+    pub timeout: Duration,
+    /// The part of it that connecting may take.
+    pub connect_timeout: Duration,
+    /// The wait after the first failed attempt.
+    pub backoff: Duration,
+    /// Attempts in all.
+    pub max_attempts: u32,
+    /// The age that ends every kind of waiting.
+    pub max_age: Duration,
+}
+
+/// `limits.*`
+#[derive(Debug, Clone)]
+pub struct LimitsConfig {
+    /// Requests in flight per target.
+    pub max_in_flight: u32,
+}
+
+/// `egress.*`
+#[derive(Debug, Clone)]
+pub struct EgressConfig {
+    /// Otherwise refused networks that may be connected to.
+    pub allow: Vec<IpNet>,
+    /// Networks that may not be connected to, even if public.
+    pub deny: Vec<IpNet>,
+}
+
+/// `shutdown.*`
+#[derive(Debug, Clone)]
+pub struct ShutdownConfig {
+    /// How long what is in flight may take to finish.
+    pub grace: Duration,
+}
+
+/// `log.*`
+#[derive(Debug, Clone)]
+pub struct LogConfig {
+    /// How lines look.
+    pub format: LogFormat,
+    /// Which lines appear: a `tracing` filter such as `info` or `docrelay=debug,warn`.
+    pub level: String,
+}
+
+/// `log.format`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// Text for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}

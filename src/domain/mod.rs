@@ -1,0 +1,25 @@
+//! The values docrelay works with: no I/O, no clock, no protobuf, no AMQP, no HTTP client.
+
+mod delivery;
+mod event;
+mod ids;
+mod outcome;
+mod secret;
+mod subscription;
+mod time;
+
+pub use self::{
+    delivery::{DeliveryId, Owed, Wait},
+    event::{
+        DocumentEvent, DocumentExport, EventName, EventSet, FileFormat, Happening, Rendition, ReviewedBy, Section,
+        UnknownEvent,
+    },
+    ids::{BadId, DocumentId, EventId, InboxId, MAX_ID_BYTES, OrganizationId, ProjectId, SubscriptionId},
+    outcome::{Answer, Attempt, DeliveryResult, DocumentState, FailureKind, InvalidReason, Outcome},
+    secret::Secret,
+    subscription::{
+        BadTarget, HttpTarget, LaneKey, MAX_RETRY_AGE, Payload, RESERVED_HEADER_PREFIXES, RESERVED_HEADERS,
+        RetryPolicy, Subscription, TargetUrl,
+    },
+    time::{Timestamp, now},
+};

@@ -1,0 +1,189 @@
+//! A subscription: which events of an organization go where, and how.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use http::{HeaderMap, Method};
+use url::{Host, Url};
+
+use super::{EventName, EventSet, InboxId, OrganizationId, ProjectId, SubscriptionId};
+
+/// The longest `max_age` that can be asked for (contract: 7 days).
+pub const MAX_RETRY_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Headers that a subscription may not set: the exchange itself needs them.
+pub const RESERVED_HEADERS: [&str; 4] = ["host", "content-length", "connection", "transfer-encoding"];
+
+/// Beginnings of header names that a subscription may not set: they are docrelay's.
+pub const RESERVED_HEADER_PREFIXES: [&str; 2] = ["webhook-", "docrelay-"];
+
+/// Which events of an organization go where, and how.
+#[derive(Debug, Clone)]
+pub struct Subscription {
+    /// Its id.
+    pub id: SubscriptionId,
+    /// Its name, for people.
+    pub name: String,
+    /// Whose events it gets; no other organization's, ever.
+    pub organization: OrganizationId,
+    /// Only these inboxes, when given.
+    pub inboxes: Vec<InboxId>,
+    /// Only these projects, when given. With inboxes as well, a match on any of either is a match.
+    pub projects: Vec<ProjectId>,
+    /// Which events. Never empty.
+    pub events: EventSet,
+    /// What the body looks like.
+    pub payload: Payload,
+    /// Where it goes.
+    pub target: HttpTarget,
+    /// When and how often it is tried again.
+    pub retry: RetryPolicy,
+    /// How many requests may be in flight at its lane.
+    pub max_in_flight: u32,
+    /// The lane it goes through.
+    pub lane: LaneKey,
+    /// Whether it takes part at all.
+    pub enabled: bool,
+}
+
+/// What a body looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Payload {
+    /// `{"event", "organization", "data"}`.
+    ContractFit,
+}
+
+impl Payload {
+    /// Whether the payload can carry the event (contract: payload by event).
+    #[must_use]
+    pub fn carries(self, event: EventName) -> bool {
+        match self {
+            Self::ContractFit => !matches!(event, EventName::DocumentExport | EventName::DocumentFinish),
+        }
+    }
+}
+
+/// Where a webhook goes.
+#[derive(Debug, Clone)]
+pub struct HttpTarget {
+    /// The address.
+    pub url: TargetUrl,
+    /// Whether `:id` in path and query is replaced by the document's id.
+    pub template: bool,
+    /// The method.
+    pub method: Method,
+    /// Headers sent with every attempt, `Authorization` included. Values may be secrets: they are marked sensitive.
+    pub headers: HeaderMap,
+    /// The deadline of the whole exchange.
+    pub timeout: Duration,
+}
+
+/// When and how often a delivery is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// The wait after the first failed attempt; it doubles with each further one.
+    pub backoff: Duration,
+    /// Attempts in all.
+    pub max_attempts: u32,
+    /// From the event's first sight: ends every kind of waiting.
+    pub max_age: Duration,
+}
+
+/// An `http` or `https` URL with a host. Its `Debug` shows the host only: paths and queries may hold secrets.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TargetUrl(Url);
+
+/// Why a text is not a target.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadTarget {
+    /// Not a URL.
+    #[error("not a URL: {0}")]
+    NotAUrl(#[from] url::ParseError),
+    /// Another scheme.
+    #[error("must begin with http:// or https://, not {0}:")]
+    Scheme(String),
+    /// No host.
+    #[error("has no host")]
+    NoHost,
+}
+
+impl TargetUrl {
+    /// Reads a URL.
+    ///
+    /// # Errors
+    /// Says what is wrong with it, without repeating it: it may hold secrets.
+    pub fn parse(text: &str) -> Result<Self, BadTarget> {
+        let mut url = Url::parse(text)?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(BadTarget::Scheme(url.scheme().to_owned()));
+        }
+        if url.host().is_none() {
+            return Err(BadTarget::NoHost);
+        }
+        url.set_fragment(None);
+        Ok(Self(url))
+    }
+
+    /// The whole URL; it may hold secrets.
+    #[must_use]
+    pub fn as_url(&self) -> &Url {
+        &self.0
+    }
+
+    /// The host.
+    #[must_use]
+    pub fn host(&self) -> Option<Host<&str>> {
+        self.0.host()
+    }
+
+    /// Scheme, host and port: what makes a target.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        self.0.origin().ascii_serialization()
+    }
+
+    /// Host and path, for results, logs and people: no query, no user information.
+    #[must_use]
+    pub fn host_and_path(&self) -> String {
+        let host = self.0.host_str().unwrap_or_default();
+        match self.0.port() {
+            Some(port) => format!("{host}:{port}{}", self.0.path()),
+            None => format!("{host}{}", self.0.path()),
+        }
+    }
+}
+
+impl fmt::Debug for TargetUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TargetUrl({}/..)", self.0.host_str().unwrap_or("-"))
+    }
+}
+
+/// Which lane a delivery goes through: the target (organization, scheme, host, port), or the subscription's own.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LaneKey(Arc<str>);
+
+impl LaneKey {
+    /// The lane of a target, shared by all subscriptions of the organization that go there.
+    #[must_use]
+    pub fn of_target(organization: &OrganizationId, url: &TargetUrl) -> Self {
+        Self(format!("{organization} {}", url.origin()).into())
+    }
+
+    /// The own lane of a subscription with limits of its own.
+    #[must_use]
+    pub fn of_subscription(organization: &OrganizationId, id: &SubscriptionId, url: &TargetUrl) -> Self {
+        Self(format!("{organization} {} {id}", url.origin()).into())
+    }
+
+    /// The lane's name, for people.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for LaneKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LaneKey({})", self.0)
+    }
+}
