@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use uuid::Uuid;
 
-use super::{EventId, FailureKind, SubscriptionId};
+use super::{EventId, FailureKind, SubscriptionId, Timestamp};
 
 /// The namespace of delivery ids. Never change it: receivers know deliveries by it.
 const NAMESPACE: Uuid = Uuid::from_u128(0x8f1d_6b0e_31c4_5b5c_9d61_6d0d_0c52_e1a7);
@@ -89,6 +90,30 @@ pub enum Wait {
     Retry,
     /// A place at its target: hops of at most 256 units, so that a raised limit is felt within minutes.
     Limit,
+}
+
+/// An event with the deliveries it still owes: the message that waits in the broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parked {
+    /// The event's bytes as they came.
+    pub event: Bytes,
+    /// When docrelay first saw the event.
+    pub first_seen: Timestamp,
+    /// How many deliveries the event made.
+    pub fan_out: u32,
+    /// The upstream's trace.
+    pub trace: TraceContext,
+    /// What is still owed. Never empty.
+    pub owed: Vec<Owed>,
+}
+
+/// W3C trace context as it came from upstream, carried along untouched.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TraceContext {
+    /// The `traceparent` header.
+    pub traceparent: Option<String>,
+    /// The `tracestate` header.
+    pub tracestate: Option<String>,
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ mod subscription;
 mod time;
 
 pub use self::{
-    delivery::{DeliveryId, Owed, Wait},
+    delivery::{DeliveryId, Owed, Parked, TraceContext, Wait},
     event::{
         DocumentEvent, DocumentExport, EventName, EventSet, FileFormat, Happening, Rendition, ReviewedBy, Section,
         UnknownEvent,

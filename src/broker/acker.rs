@@ -1,0 +1,53 @@
+//! The one task that acks on a channel: `multiple` is only safe from one place.
+
+use lapin::{Channel, options::BasicAckOptions};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::ledger::Ledger;
+
+/// How many finished messages are taken at once.
+const BATCH: usize = 256;
+
+/// Acks what is finished until nobody can finish anything any more, or the channel fails (then it cancels `channel_gone`).
+pub(super) async fn run(channel: Channel, mut finished: mpsc::Receiver<u64>, channel_gone: CancellationToken) {
+    let mut ledger = Ledger::default();
+    let mut batch = Vec::with_capacity(BATCH);
+    loop {
+        let due = ledger.next_due();
+        tokio::select! {
+            taken = finished.recv_many(&mut batch, BATCH) => {
+                if taken == 0 {
+                    break;
+                }
+                let now = Instant::now();
+                batch.drain(..).for_each(|tag| ledger.finish(tag, now));
+            }
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+            () = channel_gone.cancelled() => return,
+        }
+        if !write(&channel, &mut ledger, Instant::now()).await {
+            channel_gone.cancel();
+            return;
+        }
+    }
+    // The last ones need not wait for anybody.
+    if let Some(due) = ledger.next_due()
+        && !write(&channel, &mut ledger, due.max(Instant::now())).await
+    {
+        channel_gone.cancel();
+    }
+}
+
+async fn write(channel: &Channel, ledger: &mut Ledger, now: Instant) -> bool {
+    while let Some(ack) = ledger.next_ack(now) {
+        if let Err(error) = channel.basic_ack(ack.tag, BasicAckOptions { multiple: ack.multiple }).await {
+            tracing::debug!(%error, "An ack could not be written; the broker will give its messages again");
+            return false;
+        }
+    }
+    true
+}

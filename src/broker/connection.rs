@@ -1,0 +1,83 @@
+//! Opening a connection to the broker. Staying connected is the business of the loops in `publisher` and `consumer`:
+//! lapin's own recovery is not used, because it can hang for ever without an error or an event.
+
+use std::{path::PathBuf, time::Duration};
+
+use lapin::{
+    Connection, ConnectionProperties,
+    tcp::OwnedTLSConfig,
+    uri::{AMQPScheme, AMQPUri},
+};
+
+use crate::{config::BrokerConfig, domain::Secret};
+
+/// A replica that hangs is noticed after about 2.4 of these.
+const HEARTBEAT_SECONDS: u16 = 10;
+
+/// For the connection and the handshakes on it.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why no connection could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The setting cannot be read.
+    #[error("broker.url is not an AMQP URL: {0}")]
+    BadUrl(String),
+    /// The certificate file cannot be read.
+    #[error("broker.ca_file {path}: {error}")]
+    BadCaFile {
+        /// Which file.
+        path: PathBuf,
+        /// What went wrong.
+        #[source]
+        error: std::io::Error,
+    },
+    /// The broker did not answer in time.
+    #[error("the broker at {0} did not answer within 10 s")]
+    Timeout(String),
+    /// The broker refused, or was not there.
+    #[error("cannot connect to the broker at {address}: {error}")]
+    Failed {
+        /// Host and port.
+        address: String,
+        /// What went wrong.
+        #[source]
+        error: lapin::Error,
+    },
+}
+
+/// Opens a connection that the broker's tools show under `name`.
+///
+/// # Errors
+/// Says what is wrong, without credentials. Everything but a bad setting is worth trying again.
+pub async fn connect(config: &BrokerConfig, name: &str) -> Result<Connection, ConnectError> {
+    let uri = parse(&config.url)?;
+    let address = format!("{}:{}", uri.authority.host, uri.authority.port);
+    let tls = match (&uri.scheme, &config.ca_file) {
+        (AMQPScheme::AMQPS, Some(path)) => OwnedTLSConfig {
+            identity: None,
+            cert_chain: Some(
+                tokio::fs::read_to_string(path)
+                    .await
+                    .map_err(|error| ConnectError::BadCaFile { path: path.clone(), error })?,
+            ),
+        },
+        (AMQPScheme::AMQP | AMQPScheme::AMQPS, _) => OwnedTLSConfig::default(),
+    };
+    let properties = ConnectionProperties::default().with_connection_name(name.into());
+    let runtime = lapin::runtime::default_runtime()
+        .map_err(|error| ConnectError::Failed { address: address.clone(), error: lapin::Error::from(error) })?;
+    let connecting = Connection::connect_uri_with_config(uri, properties, tls, runtime);
+    match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(error)) => Err(ConnectError::Failed { address, error }),
+        Err(_elapsed) => Err(ConnectError::Timeout(address)),
+    }
+}
+
+fn parse(url: &Secret) -> Result<AMQPUri, ConnectError> {
+    let mut uri: AMQPUri = url.reveal().parse().map_err(ConnectError::BadUrl)?;
+    uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
+    uri.query.connection_timeout.get_or_insert(5000);
+    Ok(uri)
+}

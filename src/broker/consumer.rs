@@ -1,0 +1,360 @@
+//! Consuming: one connection, a channel for each queue, an acker for each channel, begun anew after every failure.
+//!
+//! Memory is bounded in bytes: the window opens small, and grows only while the messages that come are small. When big
+//! ones exceed it the consumer is opened again with a smaller prefetch (a prefetch cannot be changed in place).
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use lapin::{
+    Channel, Connection, Consumer, Event,
+    message::Delivery,
+    options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
+    types::{AMQPValue, FieldTable},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    acker,
+    connection::{self, ConnectError},
+    declare::{DeclareError, declare},
+    publisher::Standing,
+    receipt::Receipt,
+    sizing::Sizing,
+    topology::Topology,
+};
+use crate::{backoff::Backoff, config::BrokerConfig, domain::TraceContext};
+
+/// How long publishing may be blocked before what is in hand is given back; the broker itself closes a channel that
+/// leaves a message unanswered for thirty minutes.
+const BLOCKED_TOO_LONG: Duration = Duration::from_secs(600);
+
+/// More finished messages than this cannot wait for the acker: no channel has more unacked.
+const ACKS: usize = 2 * u16::MAX as usize;
+
+/// A message in hand.
+#[derive(Debug)]
+pub struct Inbound {
+    /// Which queue it came from.
+    pub source: Source,
+    /// Its bytes.
+    pub body: Bytes,
+    /// What its properties say.
+    pub properties: Properties,
+    /// The duty to answer for it.
+    pub receipt: Receipt,
+}
+
+/// Which queue a message came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The intake: document events.
+    Events,
+    /// Parked messages whose wait is over.
+    Due,
+}
+
+/// What a message's AMQP properties say, as far as anybody asks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Properties {
+    /// `content_type`
+    pub content_type: Option<String>,
+    /// `type`
+    pub kind: Option<String>,
+    /// `message_id`
+    pub message_id: Option<String>,
+    /// The headers `traceparent` and `tracestate`.
+    pub trace: TraceContext,
+}
+
+/// What consuming needs to know.
+#[derive(Debug, Clone)]
+pub struct ConsumerSettings {
+    /// The broker.
+    pub broker: BrokerConfig,
+    /// What is declared and consumed.
+    pub topology: Arc<Topology>,
+    /// The largest message that may come.
+    pub largest_message: u64,
+}
+
+/// The consuming side.
+#[derive(Debug)]
+pub struct Consumers {
+    settings: ConsumerSettings,
+    publishing: watch::Receiver<Standing>,
+    consuming: watch::Sender<bool>,
+    tracker: TaskTracker,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Declare(#[from] DeclareError),
+    #[error("{0}")]
+    Lost(#[from] lapin::Error),
+    #[error("{0}")]
+    GivenUp(&'static str),
+}
+
+impl Consumers {
+    /// Nothing is consumed before [`Consumers::run`].
+    #[must_use]
+    pub fn new(settings: ConsumerSettings, publishing: watch::Receiver<Standing>, tracker: TaskTracker) -> Self {
+        Self { settings, publishing, consuming: watch::Sender::new(false), tracker }
+    }
+
+    /// Whether messages can come in, now and later.
+    #[must_use]
+    pub fn consuming(&self) -> watch::Receiver<bool> {
+        self.consuming.subscribe()
+    }
+
+    /// Consumes until `stop`, over any number of lost connections, and hands each message to `on_message`. After `stop`
+    /// no message comes any more, but acks still go out; returns after `stopped`, when the last acks are written.
+    pub async fn run(self, on_message: impl Fn(Inbound) + Sync, stop: CancellationToken, stopped: CancellationToken) {
+        let mut backoff = Backoff::new();
+        while !stop.is_cancelled() {
+            let ended = tokio::select! {
+                ended = self.session(&on_message, &mut backoff, &stop, &stopped) => ended,
+                () = stopped.cancelled() => Ok(()),
+            };
+            self.consuming.send_replace(false);
+            match ended {
+                Ok(()) => return,
+                Err(Ended::Declare(error)) if error.needs_a_person() => {
+                    tracing::error!(broker.connection = "consuming", %error, "Cannot consume");
+                }
+                Err(error) => {
+                    tracing::warn!(broker.connection = "consuming", %error, "Not consuming; trying again");
+                }
+            }
+            tokio::select! {
+                () = sleep(backoff.next_wait(fastrand::f64())) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    async fn session(
+        &self,
+        on_message: &(impl Fn(Inbound) + Sync),
+        backoff: &mut Backoff,
+        stop: &CancellationToken,
+        stopped: &CancellationToken,
+    ) -> Result<(), Ended> {
+        self.wait_until_unblocked().await;
+        let connection = connection::connect(&self.settings.broker, "docrelay consuming").await?;
+        declare(&connection, &self.settings.topology, self.settings.broker.declare).await?;
+        let names = &self.settings.topology.names;
+        // Cancelled when the session ends, however it ends: receipts of it are stale from then on.
+        let gone = CancellationToken::new();
+        let _gone = gone.clone().drop_guard();
+        let events = self.queue(&connection, Source::Events, &names.events_queue, &gone);
+        let due = self.queue(&connection, Source::Due, &names.due_queue, &gone);
+        tracing::info!(broker.connection = "consuming", "Connected to the broker");
+        backoff.reset();
+        self.consuming.send_replace(true);
+        let ended = tokio::select! {
+            ended = async { tokio::try_join!(events.run(on_message, stop, stopped), due.run(on_message, stop, stopped)) } => {
+                ended.map(|_| ())
+            }
+            ended = watch_over(&connection) => Err(ended),
+            () = self.blocked_too_long() => Err(Ended::GivenUp("publishing is blocked for too long")),
+        };
+        gone.cancel();
+        if let Err(error) = connection.close(200, "done".into()).await {
+            tracing::debug!(%error, "Closing the connection failed");
+        }
+        ended
+    }
+
+    fn queue<'a>(
+        &'a self,
+        connection: &'a Connection,
+        source: Source,
+        name: &'a str,
+        gone: &CancellationToken,
+    ) -> Queue<'a> {
+        Queue { consumers: self, connection, source, name, gone: gone.clone() }
+    }
+
+    async fn wait_until_unblocked(&self) {
+        let mut publishing = self.publishing.clone();
+        // An error means that publishing has ended, and then nothing is consumed for long.
+        drop(publishing.wait_for(|standing| *standing != Standing::Blocked).await);
+    }
+
+    async fn blocked_too_long(&self) {
+        let mut publishing = self.publishing.clone();
+        loop {
+            if publishing.wait_for(|standing| *standing == Standing::Blocked).await.is_err() {
+                return std::future::pending().await;
+            }
+            tokio::select! {
+                () = sleep(BLOCKED_TOO_LONG) => return,
+                _ = publishing.wait_for(|standing| *standing != Standing::Blocked) => {}
+            }
+        }
+    }
+}
+
+/// One queue of a session.
+struct Queue<'a> {
+    consumers: &'a Consumers,
+    connection: &'a Connection,
+    source: Source,
+    name: &'a str,
+    gone: CancellationToken,
+}
+
+impl Queue<'_> {
+    /// Consumes until the channel fails or `stop`; then lets acks go out until `stopped`.
+    async fn run(
+        self,
+        on_message: &(impl Fn(Inbound) + Sync),
+        stop: &CancellationToken,
+        stopped: &CancellationToken,
+    ) -> Result<(), Ended> {
+        let channel = self.connection.create_channel().await?;
+        let channel_gone = self.gone.child_token();
+        let (acks, finished) = mpsc::channel(ACKS);
+        let acker = self.consumers.tracker.spawn(acker::run(channel.clone(), finished, channel_gone.clone()));
+        let held = Arc::new(AtomicU64::new(0));
+        let receipts = Receipts { acks, held: Arc::clone(&held), channel: channel_gone.clone() };
+        let broker = &self.consumers.settings.broker;
+        // Both queues share the window.
+        let mut sizing = Sizing::new(
+            broker.window_bytes / 2,
+            broker.prefetch,
+            self.consumers.settings.largest_message,
+            Instant::now(),
+        );
+        loop {
+            let again = tokio::select! {
+                again = self.consume(&channel, &mut sizing, &receipts, &held, on_message) => again?,
+                () = stop.cancelled() => break,
+                () = channel_gone.cancelled() => return Err(Ended::GivenUp("a channel was closed")),
+            };
+            tracing::debug!(queue = self.name, prefetch = again, "The consumer is opened again with another prefetch");
+        }
+        cancel(&channel, self.source).await?;
+        // What is in hand is finished elsewhere; its acks go out through the acker until the last receipt is gone.
+        drop(receipts);
+        tokio::select! {
+            ended = acker => drop(ended),
+            () = stopped.cancelled() => {}
+        }
+        channel.close(200, "done".into()).await?;
+        Ok(())
+    }
+
+    /// Consumes with one prefetch; returns the next one when it should be another.
+    async fn consume(
+        &self,
+        channel: &Channel,
+        sizing: &mut Sizing,
+        receipts: &Receipts,
+        held: &AtomicU64,
+        on_message: &(impl Fn(Inbound) + Sync),
+    ) -> Result<u16, Ended> {
+        let mut stream = open(channel, self.name, self.source, sizing.prefetch()).await?;
+        while let Some(delivery) = stream.next().await {
+            let delivery = delivery?;
+            sizing.saw(delivery.data.len() as u64, Instant::now());
+            on_message(receipts.inbound(self.source, delivery));
+            if let Some(next) = sizing.change(held.load(Ordering::Relaxed), Instant::now()) {
+                cancel(channel, self.source).await?;
+                // What the broker had sent before it heard of the cancel still comes.
+                while let Some(delivery) = stream.next().await {
+                    on_message(receipts.inbound(self.source, delivery?));
+                }
+                // Too much in hand: what is there goes first.
+                while held.load(Ordering::Relaxed) > sizing.window() {
+                    sleep(Duration::from_millis(10)).await;
+                }
+                return Ok(next);
+            }
+        }
+        Err(Ended::GivenUp("the broker cancelled the consumer (was the queue deleted?)"))
+    }
+}
+
+/// Makes receipts for one channel.
+struct Receipts {
+    acks: mpsc::Sender<u64>,
+    held: Arc<AtomicU64>,
+    channel: CancellationToken,
+}
+
+impl Receipts {
+    fn inbound(&self, source: Source, delivery: Delivery) -> Inbound {
+        let bytes = delivery.data.len() as u64;
+        let (held, acks) = (Arc::clone(&self.held), self.acks.clone());
+        Inbound {
+            source,
+            properties: properties(&delivery),
+            body: Bytes::from(delivery.data),
+            receipt: Receipt::new(delivery.delivery_tag, bytes, held, acks, self.channel.clone()),
+        }
+    }
+}
+
+fn properties(delivery: &Delivery) -> Properties {
+    let text = |value: &Option<lapin::types::ShortString>| value.as_ref().map(ToString::to_string);
+    let header = |name: &str| {
+        let headers = delivery.properties.headers().as_ref()?;
+        match headers.inner().get(name)? {
+            AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok().map(str::to_owned),
+            AMQPValue::ShortString(text) => Some(text.to_string()),
+            _ => None,
+        }
+    };
+    Properties {
+        content_type: text(delivery.properties.content_type()),
+        kind: text(delivery.properties.kind()),
+        message_id: text(delivery.properties.message_id()),
+        trace: TraceContext { traceparent: header("traceparent"), tracestate: header("tracestate") },
+    }
+}
+
+async fn open(channel: &Channel, queue: &str, source: Source, prefetch: u16) -> Result<Consumer, lapin::Error> {
+    channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+    let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+    channel.basic_consume(queue.into(), tag(source).into(), options, arguments).await
+}
+
+async fn cancel(channel: &Channel, source: Source) -> Result<(), lapin::Error> {
+    channel.basic_cancel(tag(source).into(), BasicCancelOptions::default()).await
+}
+
+fn tag(source: Source) -> &'static str {
+    match source {
+        Source::Events => "docrelay-events",
+        Source::Due => "docrelay-due",
+    }
+}
+
+/// Ends when the connection does.
+async fn watch_over(connection: &Connection) -> Ended {
+    let mut events = std::pin::pin!(connection.events_listener());
+    while let Some(event) = events.next().await {
+        if let Event::Error(error) = event {
+            return Ended::Lost(error);
+        }
+    }
+    Ended::GivenUp("the connection ended")
+}

@@ -1,0 +1,26 @@
+//! Everything that speaks AMQP or protobuf: lapin and the generated types stop at this folder's edge.
+//!
+//! Two connections: one consumes, one publishes, so that a broker that blocks publishing does not block acks. Each has
+//! a loop of its own that connects, works until the first error, drops everything and starts over, for ever.
+
+mod acker;
+pub mod codec;
+mod connection;
+mod consumer;
+mod declare;
+mod ledger;
+pub mod outbox;
+mod publisher;
+mod receipt;
+mod sizing;
+pub mod topology;
+mod wire;
+
+pub use self::{
+    connection::{ConnectError, connect},
+    consumer::{ConsumerSettings, Consumers, Inbound, Properties, Source},
+    declare::{DeclareError, declare},
+    outbox::{BrokerOutbox, DeadLetter, Origin, OutboxError},
+    publisher::{Confirmed, PublishError, Publisher, Standing},
+    receipt::{Acked, Receipt},
+};

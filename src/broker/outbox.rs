@@ -1,0 +1,287 @@
+//! What the service publishes, each with its own rule for a broker that says no.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable, ShortString},
+};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use super::{
+    Properties, codec,
+    publisher::{Confirmed, Outgoing, PublishError, Publisher},
+    topology::{Names, keys},
+};
+use crate::{
+    backoff::Backoff,
+    domain::{DeliveryResult, InvalidReason, OrganizationId, Parked, Timestamp, TraceContext},
+    policy::wait::Tier,
+};
+
+/// The broker closes a channel at 16 MiB; somewhat below, for the frame's other parts.
+pub const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024 - 64 * 1024;
+
+/// The broker's limit for a routing key.
+const MAX_KEY_BYTES: usize = 255;
+
+/// After so long a result that is still refused is kept with the dead letters, and work goes on.
+const RESULT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The namespace of results' message ids. Never change it: consumers drop repeats by them.
+const RESULT_NAMESPACE: Uuid = Uuid::from_u128(0x2f9a_47de_9a56_5b1e_8a3c_55d1_7c0e_b4f2);
+
+/// Everything that may stand in one word of a routing key as it is.
+const KEY_WORD: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
+
+/// Names of the headers on a dead letter.
+pub mod headers {
+    /// Why: an `InvalidReason`.
+    pub const REASON: &str = "docrelay-reason";
+    /// Which field or property.
+    pub const FIELD: &str = "docrelay-field";
+    /// In words.
+    pub const DETAIL: &str = "docrelay-detail";
+    /// Whose it is, if that could be read.
+    pub const ORGANIZATION: &str = "docrelay-organization";
+    /// When it was set aside.
+    pub const AT: &str = "docrelay-at";
+    /// Where it belongs if it is published again: `events`, `due` or `results`.
+    pub const ORIGIN: &str = "docrelay-origin";
+    /// The routing key it had (results only).
+    pub const ROUTING_KEY: &str = "docrelay-routing-key";
+}
+
+/// Where a dead letter belongs if it is published again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The intake.
+    Events,
+    /// The parked messages whose wait is over.
+    Due,
+    /// The results exchange.
+    Results,
+}
+
+impl Origin {
+    /// The name in the header.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Events => "events",
+            Self::Due => "due",
+            Self::Results => "results",
+        }
+    }
+}
+
+/// A message that is set aside, by its original bytes.
+#[derive(Debug, Clone)]
+pub struct DeadLetter {
+    /// The bytes as they came.
+    pub body: Bytes,
+    /// The properties as they came.
+    pub properties: Properties,
+    /// Why.
+    pub reason: InvalidReason,
+    /// Which field.
+    pub field: String,
+    /// In words.
+    pub detail: String,
+    /// Whose it is, if that could be read.
+    pub organization: Option<OrganizationId>,
+    /// Where it belongs.
+    pub origin: Origin,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Why something could not be published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OutboxError {
+    /// It cannot be published, now or later.
+    #[error("the message is larger than the broker takes")]
+    TooLarge,
+    /// The service stops.
+    #[error("publishing has stopped")]
+    Closed,
+}
+
+/// Publishes parked messages, results and dead letters. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct BrokerOutbox {
+    publisher: Publisher,
+    names: Arc<Names>,
+}
+
+impl BrokerOutbox {
+    /// An outbox that publishes to these names.
+    #[must_use]
+    pub fn new(publisher: Publisher, names: Names) -> Self {
+        Self { publisher, names: Arc::new(names) }
+    }
+
+    /// Parks a message in a delay queue. A broker that says no is asked again, for as long as it takes.
+    ///
+    /// # Errors
+    /// When it is too large for any broker, or the service stops.
+    pub async fn park(&self, tier: Tier, parked: &Parked) -> Result<Confirmed, OutboxError> {
+        let body = Bytes::from(codec::encode_parked(parked));
+        let properties = properties(codec::PARKED_TYPE).with_headers(trace_headers(&parked.trace));
+        self.insist(self.to_park_exchange(&self.names.delay_key(tier), properties, body)).await
+    }
+
+    /// Publishes a result. One that is refused for five seconds is kept with the dead letters instead.
+    ///
+    /// # Errors
+    /// When it is too large for any broker, or the service stops.
+    pub async fn result(
+        &self,
+        result: &DeliveryResult,
+        trace: &TraceContext,
+        now: Timestamp,
+    ) -> Result<Confirmed, OutboxError> {
+        let key = routing_key(result);
+        let outgoing = Outgoing {
+            exchange: self.names.results_exchange.as_str().into(),
+            routing_key: key.as_str().into(),
+            properties: properties(codec::RESULT_TYPE)
+                .with_message_id(message_id(result).to_string().into())
+                .with_headers(trace_headers(trace)),
+            body: codec::encode_result(result).into(),
+        };
+        let since = Instant::now();
+        let mut backoff = Backoff::new();
+        loop {
+            match self.publisher.publish(outgoing.clone()).await {
+                Ok(confirmed) => return Ok(confirmed),
+                Err(PublishError::Closed) => return Err(OutboxError::Closed),
+                Err(PublishError::Refused) if since.elapsed() < RESULT_PATIENCE => {
+                    sleep(backoff.next_wait(fastrand::f64())).await;
+                }
+                Err(PublishError::Refused) => return self.keep_result(outgoing, result, &key, now).await,
+            }
+        }
+    }
+
+    async fn keep_result(
+        &self,
+        refused: Outgoing,
+        result: &DeliveryResult,
+        key: &str,
+        now: Timestamp,
+    ) -> Result<Confirmed, OutboxError> {
+        tracing::warn!(outcome = %result.outcome, organization.id = %result.organization, "A result is refused; it is kept with the dead letters");
+        let mut table = refused.properties.headers().clone().unwrap_or_default();
+        put(&mut table, headers::REASON, InvalidReason::ResultRefused.as_str());
+        put(
+            &mut table,
+            headers::DETAIL,
+            "the broker went on refusing this result (a full queue bound with reject-publish?)",
+        );
+        put(&mut table, headers::ORGANIZATION, result.organization.as_str());
+        put(&mut table, headers::AT, &now.to_rfc3339());
+        put(&mut table, headers::ORIGIN, Origin::Results.as_str());
+        put(&mut table, headers::ROUTING_KEY, key);
+        self.insist(self.to_park_exchange(keys::DEAD, refused.properties.with_headers(table), refused.body)).await
+    }
+
+    /// Sets a message aside. A broker that says no is asked again, for as long as it takes.
+    ///
+    /// # Errors
+    /// When it is too large for any broker, or the service stops.
+    pub async fn dead(&self, letter: DeadLetter) -> Result<Confirmed, OutboxError> {
+        let mut table = trace_headers(&letter.properties.trace);
+        put(&mut table, headers::REASON, letter.reason.as_str());
+        put(&mut table, headers::FIELD, &letter.field);
+        put(&mut table, headers::DETAIL, &letter.detail);
+        put(&mut table, headers::AT, &letter.at.to_rfc3339());
+        put(&mut table, headers::ORIGIN, letter.origin.as_str());
+        if let Some(organization) = &letter.organization {
+            put(&mut table, headers::ORGANIZATION, organization.as_str());
+        }
+        let mut properties = BasicProperties::default().with_delivery_mode(2).with_headers(table);
+        if let Some(text) = short(letter.properties.content_type.as_deref()) {
+            properties = properties.with_content_type(text);
+        }
+        if let Some(text) = short(letter.properties.kind.as_deref()) {
+            properties = properties.with_type(text);
+        }
+        if let Some(text) = short(letter.properties.message_id.as_deref()) {
+            properties = properties.with_message_id(text);
+        }
+        self.insist(self.to_park_exchange(keys::DEAD, properties, letter.body)).await
+    }
+
+    fn to_park_exchange(&self, key: &str, properties: BasicProperties, body: Bytes) -> Outgoing {
+        Outgoing { exchange: self.names.park_exchange.as_str().into(), routing_key: key.into(), properties, body }
+    }
+
+    /// Publishes until the broker takes it. Nothing is given back by requeueing meanwhile: the message that owes this
+    /// stays in hand.
+    async fn insist(&self, outgoing: Outgoing) -> Result<Confirmed, OutboxError> {
+        if outgoing.body.len() > MAX_MESSAGE_BYTES {
+            return Err(OutboxError::TooLarge);
+        }
+        let mut backoff = Backoff::new();
+        loop {
+            match self.publisher.publish(outgoing.clone()).await {
+                Ok(confirmed) => return Ok(confirmed),
+                Err(PublishError::Closed) => return Err(OutboxError::Closed),
+                Err(PublishError::Refused) => {
+                    tracing::warn!(routing_key = %outgoing.routing_key, "The broker refused a message; trying again");
+                    sleep(backoff.next_wait(fastrand::f64())).await;
+                }
+            }
+        }
+    }
+}
+
+fn properties(kind: &str) -> BasicProperties {
+    BasicProperties::default()
+        .with_delivery_mode(2)
+        .with_content_type(codec::CONTENT_TYPE.into())
+        .with_type(kind.into())
+}
+
+fn trace_headers(trace: &TraceContext) -> FieldTable {
+    let mut table = FieldTable::default();
+    for (name, value) in [("traceparent", &trace.traceparent), ("tracestate", &trace.tracestate)] {
+        if let Some(value) = value {
+            put(&mut table, name, value);
+        }
+    }
+    table
+}
+
+fn put(table: &mut FieldTable, name: &str, value: &str) {
+    table.insert(name.into(), AMQPValue::LongString(value.into()));
+}
+
+fn short(text: Option<&str>) -> Option<ShortString> {
+    text.filter(|text| text.len() <= MAX_KEY_BYTES).map(Into::into)
+}
+
+/// `<outcome>.<event>.<organization>.<inbox or _>`; the inbox becomes `_` when the key would be too long.
+#[must_use]
+pub fn routing_key(result: &DeliveryResult) -> String {
+    let event = result.event.map_or("_", |event| event.as_str());
+    let organization = utf8_percent_encode(result.organization.as_str(), KEY_WORD);
+    let without_inbox = format!("{}.{event}.{organization}.", result.outcome);
+    let inbox = result.inbox.as_ref().map(|inbox| utf8_percent_encode(inbox.as_str(), KEY_WORD).to_string());
+    match inbox.filter(|inbox| without_inbox.len() + inbox.len() <= MAX_KEY_BYTES) {
+        Some(inbox) => without_inbox + &inbox,
+        None => without_inbox + "_",
+    }
+}
+
+/// `UUIDv5` of delivery id (event id where there is none), recovery round, attempt and outcome.
+#[must_use]
+pub fn message_id(result: &DeliveryResult) -> Uuid {
+    let subject = result.delivery.map_or_else(|| result.event_id.to_string(), |delivery| delivery.to_string());
+    let name = format!("{subject} {} {} {}", result.round, result.attempt, result.outcome);
+    Uuid::new_v5(&RESULT_NAMESPACE, name.as_bytes())
+}

@@ -1,0 +1,5 @@
+//! Rules as pure functions and state machines: no I/O, no clock, no dice. Time is an argument.
+
+pub mod lane;
+pub mod schedule;
+pub mod wait;
