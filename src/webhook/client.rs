@@ -35,16 +35,10 @@ pub struct Client {
     connect_timeout: Duration,
 }
 
-/// The client could not be made.
+/// The client could not be made: TLS could not be set up.
 #[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// An extra root is not a certificate.
-    #[error("an extra certificate authority cannot be read")]
-    Root(#[source] reqwest::Error),
-    /// TLS could not be set up.
-    #[error("the HTTP client could not be made; are the system's certificate authorities (ca-certificates) installed?")]
-    Tls(#[source] reqwest::Error),
-}
+#[error("the HTTP client could not be made; are the system's certificate authorities (ca-certificates) installed?")]
+pub struct BuildError(#[from] reqwest::Error);
 
 impl Client {
     /// A client that connects within `connect_timeout` (DNS and TLS included) to what `egress` permits. It trusts the
@@ -55,7 +49,7 @@ impl Client {
     pub fn new(egress: &EgressConfig, connect_timeout: Duration, extra_roots: &[Vec<u8>]) -> Result<Self, BuildError> {
         let egress = Arc::new(EgressPolicy::from(egress));
         let roots = extra_roots.iter().map(|der| reqwest::Certificate::from_der(der));
-        let roots = roots.collect::<Result<Vec<_>, _>>().map_err(BuildError::Root)?;
+        let roots = roots.collect::<Result<Vec<_>, _>>()?;
         // Requests that an HTTP/2 server declares untouched (REFUSED_STREAM, GOAWAY), and those that a closing
         // connection never took, are sent again within the same attempt: the receiver has not seen them.
         let http = reqwest::Client::builder()
@@ -70,8 +64,7 @@ impl Client {
             .pool_max_idle_per_host(POOL_IDLE_PER_HOST)
             .http2_keep_alive_interval(PING_INTERVAL)
             .http2_keep_alive_timeout(PING_TIMEOUT)
-            .build()
-            .map_err(BuildError::Tls)?;
+            .build()?;
         Ok(Self { http, egress, connect_timeout })
     }
 

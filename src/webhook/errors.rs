@@ -58,18 +58,29 @@ fn while_connecting(error: &reqwest::Error, text: String, connect_timeout: Durat
         let text = format!("no connection within {}", humantime::format_duration(connect_timeout));
         return Failure::new(FailureKind::Connect, text);
     }
-    // Nothing but a TLS handshake reads from a connection that does not stand yet.
-    if find::<io::Error>(error).is_some_and(|cause| cause.kind() == io::ErrorKind::UnexpectedEof) {
+    if io_kinds(error).any(is_hang_up) {
         return Failure::new(FailureKind::Tls, "the connection was closed during the TLS handshake");
     }
     Failure::new(FailureKind::Connect, text)
 }
 
+/// A peer that refuses a connection is told apart by the system, so one that hangs up had taken it; and before the
+/// connection stands nothing but a TLS handshake goes over it.
+fn is_hang_up(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+}
+
 fn is_broken_http(error: &reqwest::Error) -> bool {
+    use io::ErrorKind::{InvalidData, InvalidInput};
     find::<hyper::Error>(error).is_some_and(hyper::Error::is_parse)
         // A body's framing, such as a chunk's length, is reported this way.
-        || find::<io::Error>(error)
-            .is_some_and(|cause| matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput))
+        || io_kinds(error).any(|kind| matches!(kind, InvalidData | InvalidInput))
+}
+
+/// The kinds of all I/O errors: the outer ones only wrap.
+fn io_kinds(error: &reqwest::Error) -> impl Iterator<Item = io::ErrorKind> {
+    chain(error).filter_map(|cause| cause.downcast_ref()).map(io::Error::kind)
 }
 
 fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {

@@ -1,3 +1,3 @@
 //! What the tests share.
 
-pub mod receiver;
+pub(crate) mod receiver;

@@ -35,60 +35,60 @@ use tokio_rustls::{
 
 /// A request as it came.
 #[derive(Debug, Clone)]
-pub struct Recorded {
+pub(crate) struct Recorded {
     /// The how many-th request of this receiver, from 0.
-    pub index: usize,
+    pub(crate) index: usize,
     /// Requests with the same number came over the same connection.
-    pub connection: u64,
+    pub(crate) connection: u64,
     /// When its head had arrived.
-    pub arrived: Instant,
-    pub version: Version,
-    pub method: Method,
+    pub(crate) arrived: Instant,
+    pub(crate) version: Version,
+    pub(crate) method: Method,
     /// Path and query, as sent.
-    pub path: String,
-    pub headers: HeaderMap,
-    pub body: Bytes,
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 impl Recorded {
     /// A header's value; empty when it is absent.
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
     /// `webhook-id`
-    pub fn delivery(&self) -> &str {
+    pub(crate) fn delivery(&self) -> &str {
         self.header("webhook-id")
     }
 
     /// `docrelay-attempt`
-    pub fn attempt(&self) -> u32 {
+    pub(crate) fn attempt(&self) -> u32 {
         self.header("docrelay-attempt").parse().unwrap()
     }
 
     /// The body as JSON.
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 }
 
 /// What to answer.
 #[derive(Debug, Clone)]
-pub struct Reply {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Bytes,
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
     /// Waited before anything else.
-    pub delay: Duration,
+    pub(crate) delay: Duration,
     /// Never answer.
-    pub hang: bool,
+    pub(crate) hang: bool,
     /// Close the connection: after the answer, or instead of it with [`Reply::dropped`].
-    pub close: bool,
+    pub(crate) close: bool,
     drop: bool,
 }
 
 impl Reply {
-    pub fn status(status: u16) -> Self {
+    pub(crate) fn status(status: u16) -> Self {
         Self {
             status: StatusCode::from_u16(status).unwrap(),
             headers: HeaderMap::new(),
@@ -100,41 +100,41 @@ impl Reply {
         }
     }
 
-    pub fn ok() -> Self {
+    pub(crate) fn ok() -> Self {
         Self::status(200)
     }
 
     /// Takes the request and never answers.
-    pub fn hang() -> Self {
+    pub(crate) fn hang() -> Self {
         Self { hang: true, ..Self::ok() }
     }
 
     /// Takes the request and closes the connection without an answer.
-    pub fn dropped() -> Self {
+    pub(crate) fn dropped() -> Self {
         Self { drop: true, ..Self::ok() }
     }
 
-    pub fn body(self, body: impl Into<Bytes>) -> Self {
+    pub(crate) fn body(self, body: impl Into<Bytes>) -> Self {
         Self { body: body.into(), ..self }
     }
 
-    pub fn after(self, delay: Duration) -> Self {
+    pub(crate) fn after(self, delay: Duration) -> Self {
         Self { delay, ..self }
     }
 
     /// Says `connection: close` with the answer.
-    pub fn close(self) -> Self {
+    pub(crate) fn close(self) -> Self {
         Self { close: true, ..self }
     }
 
-    pub fn header(mut self, name: &'static str, value: &'static str) -> Self {
+    pub(crate) fn header(mut self, name: &'static str, value: &'static str) -> Self {
         self.headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         self
     }
 }
 
 /// A receiver, listening.
-pub struct Receiver {
+pub(crate) struct Receiver {
     address: SocketAddr,
     certificate: Option<Vec<u8>>,
     shared: Arc<Shared>,
@@ -151,18 +151,18 @@ struct Shared {
 
 impl Receiver {
     /// Answers every request with 200.
-    pub async fn ok() -> Self {
+    pub(crate) async fn ok() -> Self {
         Self::scripted(|_| Reply::ok()).await
     }
 
     /// Answers by a script. HTTP/1.1 without TLS.
-    pub async fn scripted(script: impl Fn(&Recorded) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) async fn scripted(script: impl Fn(&Recorded) -> Reply + Send + Sync + 'static) -> Self {
         Self::start(script, None).await
     }
 
     /// The same over TLS as `localhost` and `127.0.0.1`, with a certificate of its own; `alpn` lists the protocols
     /// that it offers, such as `h2`.
-    pub async fn tls(alpn: &[&str], script: impl Fn(&Recorded) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) async fn tls(alpn: &[&str], script: impl Fn(&Recorded) -> Reply + Send + Sync + 'static) -> Self {
         Self::start(script, Some(alpn)).await
     }
 
@@ -181,28 +181,28 @@ impl Receiver {
         Self { address, certificate, shared, _tasks: tasks }
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Its certificate (DER): a root for a client that shall trust it.
-    pub fn certificate(&self) -> &[u8] {
+    pub(crate) fn certificate(&self) -> &[u8] {
         self.certificate.as_deref().expect("only TLS receivers have one")
     }
 
     /// A URL of it; `path` begins with a slash.
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         let scheme = if self.certificate.is_some() { "https" } else { "http" };
         format!("{scheme}://{}{path}", self.address)
     }
 
     /// What has come so far, in order of arrival.
-    pub fn recorded(&self) -> Vec<Recorded> {
+    pub(crate) fn recorded(&self) -> Vec<Recorded> {
         self.shared.recorded.lock().unwrap().clone()
     }
 
     /// How many requests have come so far.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         *self.shared.count.borrow()
     }
 
@@ -210,7 +210,7 @@ impl Receiver {
     ///
     /// # Panics
     /// When fewer have come by then; the message lists them.
-    pub async fn wait_for(&self, n: usize, deadline: Duration) -> Vec<Recorded> {
+    pub(crate) async fn wait_for(&self, n: usize, deadline: Duration) -> Vec<Recorded> {
         let mut count = self.shared.count.subscribe();
         let in_time = timeout(deadline, count.wait_for(|count| *count >= n)).await.is_ok();
         let recorded = self.recorded();
@@ -221,7 +221,10 @@ impl Receiver {
 
 impl fmt::Debug for Receiver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receiver").field("address", &self.address).field("requests", &self.count()).finish()
+        f.debug_struct("Receiver")
+            .field("address", &self.address)
+            .field("requests", &self.count())
+            .finish_non_exhaustive()
     }
 }
 

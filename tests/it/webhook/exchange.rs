@@ -97,6 +97,15 @@ async fn an_id_that_fits_no_url_is_not_sent() {
 }
 
 #[tokio::test]
+async fn a_url_that_http_cannot_express_is_not_sent() {
+    let receiver = Receiver::ok().await;
+    let longer_than_http_allows = receiver.url(&format!("/{}", "x".repeat(70_000)));
+    let attempt = send(&local_client(), &subscription(&longer_than_http_allows)).await;
+    let Answer::Unsendable { kind, text } = &attempt.answer else { panic!("{attempt:?}") };
+    assert_eq!((*kind, text.as_str()), (FailureKind::Internal, "Parsed Url is not a valid Uri"));
+}
+
+#[tokio::test]
 async fn credentials_in_the_url_are_sent_as_basic_unless_an_authorization_is_configured() {
     let receiver = Receiver::ok().await;
     let client = local_client();
@@ -119,6 +128,7 @@ async fn an_answer_comes_back_with_status_body_and_latency() {
         Answer::Response { status: 422, retry_after: None, body: "no such document".into(), cut: false }
     );
     assert!(attempt.latency >= Duration::from_millis(20));
+    assert!(receiver.recorded()[0].arrived.elapsed() >= Duration::from_millis(20), "it came before it was answered");
 }
 
 #[tokio::test]

@@ -10,9 +10,17 @@ async fn this_machine_is_refused_however_it_is_spelled_and_never_connected_to() 
     let receiver = Receiver::ok().await;
     let port = receiver.address().port();
     let client = client(&[], &[]);
-    for host in
-        ["127.0.0.1", "2130706433", "0x7f.1", "127.1", "[::ffff:127.0.0.1]", "localhost", "LOCALHOST.", "0.0.0.0"]
-    {
+    for host in [
+        "127.0.0.1",
+        "2130706433",
+        "0x7f.1",
+        "127.1",
+        "[::ffff:127.0.0.1]",
+        "[::1]",
+        "localhost",
+        "LOCALHOST",
+        "0.0.0.0",
+    ] {
         let attempt = send(&client, &subscription(&format!("http://{host}:{port}/?token=secret"))).await;
         let (kind, text) = failure(&attempt);
         assert_eq!(kind, FailureKind::Egress, "{host}: {text}");
