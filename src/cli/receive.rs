@@ -32,16 +32,17 @@ const SHOWN_BODY_CHARS: usize = 120;
 
 /// Receive webhooks and show them.
 ///
-/// Every request is answered with the status of --status and printed on one line: time, status, method, path,
-/// docrelay-event, docrelay-attempt, webhook-id, body. Ctrl-C ends it with a summary; "repeats" there are requests
-/// whose webhook-id was seen before.
+/// Every request is answered with --status and printed on one line: time (UTC), status,
+/// method, path, docrelay-event, docrelay-attempt, webhook-id, body. Ctrl-C ends it with a
+/// summary; "repeats" are requests whose webhook-id had been seen before.
 ///
 /// A receiver that answers at once:     docrelay receive
 /// One that fails twice per delivery:   docrelay receive --fail-first 2
 /// One that is slow but gets there:     docrelay receive --delay 3s
 /// One that never answers:              docrelay receive --hang
 ///
-/// The service refuses loopback addresses as targets unless egress.allow permits them, for example 127.0.0.0/8.
+/// The service sends nothing to loopback addresses unless egress.allow permits them,
+/// for example as 127.0.0.0/8.
 #[derive(Debug, Clone, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
@@ -305,6 +306,16 @@ mod tests {
         let long = shortened("é".repeat(200).as_bytes());
         assert_eq!(long, format!("{}… (400 bytes)", "é".repeat(SHOWN_BODY_CHARS)));
         assert_eq!(shortened("é".repeat(SHOWN_BODY_CHARS).as_bytes()), "é".repeat(SHOWN_BODY_CHARS));
+    }
+
+    #[test]
+    fn the_help_shows_examples_line_by_line() {
+        let help = <Args as clap::Args>::augment_args(clap::Command::new("receive")).render_long_help().to_string();
+        for line in
+            ["A receiver that answers at once:     docrelay receive", "--fail-first <N>", "[default: 127.0.0.1:9000]"]
+        {
+            assert!(help.contains(line), "{line:?} in\n{help}");
+        }
     }
 
     #[test]
