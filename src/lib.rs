@@ -2,6 +2,9 @@
 
 mod backoff;
 pub mod broker;
+pub mod cli;
 pub mod config;
 pub mod domain;
+pub mod payload;
 pub mod policy;
+pub mod webhook;

@@ -1,0 +1,86 @@
+//! Sending: one attempt over real connections, good and bad.
+
+mod exchange;
+mod failures;
+mod guard;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use docrelay::{
+    config::EgressConfig,
+    domain::{
+        Answer, Attempt, DeliveryId, DocumentEvent, EventName, FailureKind, Happening, HttpTarget, LaneKey, Payload,
+        RetryPolicy, Subscription, TargetUrl, now,
+    },
+    webhook::{Client, Request},
+};
+use http::{HeaderMap, Method};
+
+/// No test shall wait for this; it only ends one that hangs.
+const GENEROUS: Duration = Duration::from_secs(30);
+
+fn event() -> DocumentEvent {
+    DocumentEvent {
+        id: "evt-1".parse().unwrap(),
+        occurred_at: None,
+        organization: "org".parse().unwrap(),
+        project: None,
+        inbox: None,
+        document: "doc 1".parse().unwrap(),
+        metadata: [].into(),
+        happening: Happening::Delete,
+    }
+}
+
+fn subscription(url: &str) -> Subscription {
+    let organization = "org".parse().unwrap();
+    let url = TargetUrl::parse(url).unwrap();
+    Subscription {
+        id: "sub".parse().unwrap(),
+        name: "a test's".into(),
+        lane: LaneKey::of_target(&organization, &url),
+        organization,
+        inboxes: vec![],
+        projects: vec![],
+        events: EventName::ALL.into_iter().collect(),
+        payload: Payload::ContractFit,
+        target: HttpTarget { url, template: false, method: Method::POST, headers: HeaderMap::new(), timeout: GENEROUS },
+        retry: RetryPolicy { backoff: Duration::from_secs(2), max_attempts: 10, max_age: Duration::from_hours(24) },
+        max_in_flight: 32,
+        enabled: true,
+    }
+}
+
+/// A client that may connect to `allow`.
+fn client(allow: &[&str], roots: &[Vec<u8>]) -> Client {
+    let allow = allow.iter().map(|net| net.parse().unwrap()).collect();
+    Client::new(&EgressConfig { allow, deny: vec![] }, Duration::from_secs(5), roots).unwrap()
+}
+
+/// A client that may connect to this machine.
+fn local_client() -> Client {
+    client(&["127.0.0.0/8", "::1/128"], &[])
+}
+
+async fn send(client: &Client, subscription: &Subscription) -> Attempt {
+    let event = event();
+    let delivery = DeliveryId::of(&event.id, &subscription.id);
+    let body = Bytes::from_static(b"{\"a\":1}");
+    client.send(Request { event: &event, subscription, delivery, attempt: 3, at: now(), body }).await
+}
+
+fn status(attempt: &Attempt) -> u16 {
+    match &attempt.answer {
+        Answer::Response { status, .. } => *status,
+        other => panic!("expected a response, got {other:?}"),
+    }
+}
+
+/// Why there was no answer, with the text.
+fn failure(attempt: &Attempt) -> (FailureKind, &str) {
+    match &attempt.answer {
+        Answer::None { kind, text } => (*kind, text),
+        other => panic!("expected no answer, got {other:?}"),
+    }
+}
