@@ -1,4 +1,7 @@
 //! docrelay: a document event in, webhooks out, results back.
 
+pub mod cli;
 pub mod config;
 pub mod domain;
+pub mod flow;
+pub mod store;
