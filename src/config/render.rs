@@ -12,7 +12,7 @@ const HIDDEN: &str = "***";
 #[must_use]
 pub fn render(config: &Config) -> String {
     let Config { broker, events, subscriptions, admin, delivery, limits, egress, shutdown, log } = config;
-    let mut toml = Toml(String::new());
+    let mut toml = Toml(Vec::new());
     toml.section("broker");
     toml.text("url", &without_password(&broker.url));
     toml.text("ca_file", &broker.ca_file.as_ref().map(|path| path.display().to_string()).unwrap_or_default());
@@ -59,20 +59,20 @@ pub fn render(config: &Config) -> String {
         },
     );
     toml.text("level", &log.level);
-    toml.0
+    toml.0.concat()
 }
 
-/// TOML in the making. Writing to a `String` cannot fail.
-struct Toml(String);
+/// TOML in the making, line by line.
+struct Toml(Vec<String>);
 
 impl Toml {
     fn section(&mut self, name: &str) {
         let gap = if self.0.is_empty() { "" } else { "\n" };
-        self.0.push_str(&format!("{gap}[{name}]\n"));
+        self.0.push(format!("{gap}[{name}]\n"));
     }
 
     fn plain(&mut self, key: &str, value: impl std::fmt::Display) {
-        self.0.push_str(&format!("{key} = {value}\n"));
+        self.0.push(format!("{key} = {value}\n"));
     }
 
     fn text(&mut self, key: &str, value: &str) {
@@ -96,7 +96,7 @@ fn quoted(text: &str) -> String {
     for letter in text.chars() {
         match letter {
             '"' | '\\' => quoted.extend(['\\', letter]),
-            letter if letter.is_control() => quoted.push_str(&format!("\\u{:04X}", u32::from(letter))),
+            letter if letter.is_control() => quoted.extend(format!("\\u{:04X}", u32::from(letter)).chars()),
             letter => quoted.push(letter),
         }
     }

@@ -8,7 +8,7 @@ use url::{Host, Url};
 use super::{EventName, EventSet, InboxId, OrganizationId, ProjectId, SubscriptionId};
 
 /// The longest `max_age` that can be asked for (contract: 7 days).
-pub const MAX_RETRY_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+pub const MAX_RETRY_AGE: Duration = Duration::from_hours(7 * 24);
 
 /// Headers that a subscription may not set: the exchange itself needs them.
 pub const RESERVED_HEADERS: [&str; 4] = ["host", "content-length", "connection", "transfer-encoding"];

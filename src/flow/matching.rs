@@ -29,7 +29,9 @@ mod tests {
     use proptest::{collection::vec, prelude::*, sample::select};
 
     use super::*;
-    use crate::domain::{EventName, Happening, HttpTarget, LaneKey, OrganizationId, Payload, RetryPolicy, TargetUrl};
+    use crate::domain::{
+        EventName, Happening, HttpTarget, InboxId, LaneKey, OrganizationId, Payload, ProjectId, RetryPolicy, TargetUrl,
+    };
 
     /// What decides about a match.
     #[derive(Debug, Clone)]
@@ -60,11 +62,7 @@ mod tests {
                 headers: HeaderMap::new(),
                 timeout: Duration::from_secs(15),
             },
-            retry: RetryPolicy {
-                backoff: Duration::from_secs(2),
-                max_attempts: 10,
-                max_age: Duration::from_secs(86_400),
-            },
+            retry: RetryPolicy { backoff: Duration::from_secs(2), max_attempts: 10, max_age: Duration::from_hours(24) },
             max_in_flight: 32,
             enabled: wanted.enabled,
         }
@@ -98,8 +96,8 @@ mod tests {
 
     /// The contract's words, tried on every subscription.
     fn naive(event: &DocumentEvent, all: &[Wanted]) -> Vec<String> {
-        let inbox = event.inbox.as_ref().map(|inbox| inbox.as_str());
-        let project = event.project.as_ref().map(|project| project.as_str());
+        let inbox = event.inbox.as_ref().map(InboxId::as_str);
+        let project = event.project.as_ref().map(ProjectId::as_str);
         let wants = |wanted: &Wanted| {
             wanted.enabled
                 && wanted.organization == event.organization.as_str()

@@ -232,6 +232,19 @@ mod tests {
         watched.until_it_has("two").await;
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_is_still_being_written_is_not_read() {
+        let watched = Watched::with(&file(&["one"])).await;
+        tokio::time::sleep(POLL / 2).await;
+        // Every state is valid by itself, as the beginning of a long file can be.
+        for length in 1..6 {
+            watched.replace(&file(&["two", "three", "four", "five", "six"][..length]));
+            tokio::time::sleep(POLL).await;
+            assert!(watched.has("one") && !watched.has("two"), "read at length {length}");
+        }
+        watched.until_it_has("six").await;
+    }
+
     #[tokio::test]
     async fn watching_ends_when_asked_to() {
         let watched = Watched::with(&file(&[])).await;

@@ -37,7 +37,7 @@ pub struct Change {
 }
 
 impl Snapshot {
-    /// Indexes subscriptions; their order is the order of matches. Ids are unique, or the last one counts.
+    /// Indexes subscriptions; their order is the order of matches. No two may have the same id.
     #[must_use]
     pub fn new(subscriptions: Vec<Subscription>) -> Self {
         let mut snapshot = Self::default();

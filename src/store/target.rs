@@ -4,12 +4,13 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header::AUTHORIZATION};
 
 use super::{
+    fields::{At, Names, Table},
     file::Defaults,
-    yaml::{At, Names, Notes, Table},
+    yaml::Notes,
 };
 use crate::{
     config::{did_you_mean, ranges},
-    domain::{HttpTarget, RESERVED_HEADER_PREFIXES, RESERVED_HEADERS, TargetUrl},
+    domain::{BadTarget, HttpTarget, RESERVED_HEADER_PREFIXES, RESERVED_HEADERS, TargetUrl},
 };
 
 const TARGET: Names =
@@ -67,7 +68,14 @@ fn check_type(target: &Table<'_>, notes: &mut Notes) -> Option<()> {
 }
 
 fn url(at: &At<'_>, template: bool, notes: &mut Notes) -> Option<TargetUrl> {
-    let url = TargetUrl::parse(at.text(notes)?).map_err(|error| at.problem(notes, error.to_string())).ok()?;
+    let url = match TargetUrl::parse(at.text(notes)?) {
+        Ok(url) => url,
+        Err(error) => {
+            let hint = if matches!(error, BadTarget::NotAUrl(_)) { ": expected https://host/path" } else { "" };
+            at.problem(notes, format!("{error}{hint}"));
+            return None;
+        }
+    };
     let parsed = url.as_url();
     if template && !has_placeholder(parsed.path()) && !parsed.query().is_some_and(has_placeholder) {
         at.problem(notes, "has template: true, so path or query must contain :id");
@@ -138,8 +146,13 @@ fn header_name(name: &str, at: &At<'_>, notes: &mut Notes) -> Option<HeaderName>
 }
 
 fn header_value(at: &At<'_>, notes: &mut Notes) -> Option<HeaderValue> {
-    let value = HeaderValue::from_str(at.text(notes)?);
-    value.map_err(|_| at.problem(notes, "is not a header value: expected visible ASCII on one line")).ok()
+    let text = at.text(notes)?;
+    // Bytes above ASCII are allowed on the wire, but nobody knows which letters the receiver takes them for.
+    let value = HeaderValue::from_str(text).ok().filter(|_| text.is_ascii());
+    if value.is_none() {
+        at.problem(notes, "is not a header value: expected visible ASCII on one line");
+    }
+    value
 }
 
 /// The `Authorization` header that `auth` asks for. It wins over one in `headers`.

@@ -1,10 +1,16 @@
 //! Reads subscriptions from YAML: the resource of the contract, checked field by field. No file is touched here.
 
-use std::{collections::HashMap, str::FromStr, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    hash::Hash,
+    str::FromStr,
+    time::Duration,
+};
 
 use super::{
+    fields::{At, Names, Table},
     target,
-    yaml::{self, At, FileProblems, Kind, Names, Node, Notes, Path, Table},
+    yaml::{self, FileProblems, Kind, Node, Notes, Path},
 };
 use crate::{
     config::{Config, did_you_mean, ranges},
@@ -69,15 +75,11 @@ impl From<&Config> for Defaults {
 /// Everything that is wrong with it, each problem with its line and field, none with a secret.
 pub fn parse(text: &str, defaults: &Defaults) -> Result<Vec<Subscription>, FileProblems> {
     let mut notes = Notes::none();
-    let subscriptions = match yaml::document(text, &mut notes) {
-        Some(root) => document(&root, defaults, &mut notes),
-        None => {
-            if notes.problems.is_empty() {
-                notes.add(1, &Path::Root, "the file is empty: expected subscriptions: [...]");
-            }
-            Vec::new()
-        }
-    };
+    let root = yaml::document(text, &mut notes);
+    if root.is_none() && notes.problems.is_empty() {
+        notes.add(1, &Path::Root, "the file is empty: expected subscriptions: [...]");
+    }
+    let subscriptions = root.map_or_else(Vec::new, |root| document(&root, defaults, &mut notes));
     notes.problems.unless_any(subscriptions)
 }
 
@@ -158,11 +160,11 @@ fn id(at: &At<'_>, lines: &mut HashMap<SubscriptionId, usize>, notes: &mut Notes
 }
 
 /// A list of inboxes or projects; each one once. Empty means all.
-fn ids<T: FromStr<Err = BadId> + PartialEq>(at: &At<'_>, notes: &mut Notes) -> Vec<T> {
-    let mut ids = Vec::new();
+fn ids<T: FromStr<Err = BadId> + Clone + Eq + Hash>(at: &At<'_>, notes: &mut Notes) -> Vec<T> {
+    let (mut ids, mut seen) = (Vec::new(), HashSet::new());
     for item in at.items(notes).into_iter().flatten() {
-        if let Some(id) = item.parsed(notes)
-            && !ids.contains(&id)
+        if let Some(id) = item.parsed::<T>(notes)
+            && seen.insert(id.clone())
         {
             ids.push(id);
         }
