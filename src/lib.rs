@@ -5,6 +5,8 @@ pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod domain;
+pub mod flow;
 pub mod payload;
 pub mod policy;
+pub mod store;
 pub mod webhook;

@@ -1,3 +1,4 @@
-//! Commands: what `docrelay` can be told to do from a shell.
+//! The commands of the program, one file each.
 
+pub mod check_config;
 pub mod receive;

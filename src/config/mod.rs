@@ -2,11 +2,29 @@
 //!
 //! Layers, later ones win: `config/default.toml` (compiled in), files given by `--config`, environment variables.
 
+mod check;
+mod layers;
+mod problems;
+pub mod ranges;
+mod read;
+mod render;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 
+pub use self::{
+    check::load,
+    problems::{Problem, Problems, did_you_mean},
+    render::render,
+};
 use crate::domain::Secret;
+
+/// The process's environment, for [`load`]. What is not Unicode is read with its bad bytes replaced.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+}
 
 /// All settings. Each part of the service gets only its slice.
 #[derive(Debug, Clone)]

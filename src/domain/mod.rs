@@ -18,8 +18,8 @@ pub use self::{
     outcome::{Answer, Attempt, DeliveryResult, DocumentState, FailureKind, InvalidReason, Outcome},
     secret::Secret,
     subscription::{
-        BadTarget, HttpTarget, LaneKey, MAX_RETRY_AGE, Payload, RESERVED_HEADER_PREFIXES, RESERVED_HEADERS,
-        RetryPolicy, Subscription, TargetUrl,
+        BadTarget, HttpTarget, LaneKey, MAX_RETRY_AGE, Payload, PlanDoesNotFit, RESERVED_HEADER_PREFIXES,
+        RESERVED_HEADERS, RetryPolicy, Subscription, TargetUrl,
     },
     time::{Timestamp, now},
 };

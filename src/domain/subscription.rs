@@ -8,7 +8,7 @@ use url::{Host, Url};
 use super::{EventName, EventSet, InboxId, OrganizationId, ProjectId, SubscriptionId};
 
 /// The longest `max_age` that can be asked for (contract: 7 days).
-pub const MAX_RETRY_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+pub const MAX_RETRY_AGE: Duration = Duration::from_hours(7 * 24);
 
 /// Headers that a subscription may not set: the exchange itself needs them.
 pub const RESERVED_HEADERS: [&str; 4] = ["host", "content-length", "connection", "transfer-encoding"];
@@ -17,7 +17,7 @@ pub const RESERVED_HEADERS: [&str; 4] = ["host", "content-length", "connection",
 pub const RESERVED_HEADER_PREFIXES: [&str; 2] = ["webhook-", "docrelay-"];
 
 /// Which events of an organization go where, and how.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Subscription {
     /// Its id.
     pub id: SubscriptionId,
@@ -63,7 +63,7 @@ impl Payload {
 }
 
 /// Where a webhook goes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct HttpTarget {
     /// The address.
     pub url: TargetUrl,
@@ -86,6 +86,40 @@ pub struct RetryPolicy {
     pub max_attempts: u32,
     /// From the event's first sight: ends every kind of waiting.
     pub max_age: Duration,
+}
+
+/// A retry plan whose last attempt would come after the age that ends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the retry plan does not fit: {max_attempts} attempts wait {} in all, which must be shorter than max_age {}",
+    humantime::format_duration(*.waits),
+    humantime::format_duration(*.max_age)
+)]
+pub struct PlanDoesNotFit {
+    /// Attempts in all.
+    pub max_attempts: u32,
+    /// How long they wait in all.
+    pub waits: Duration,
+    /// How old a delivery may become.
+    pub max_age: Duration,
+}
+
+impl RetryPolicy {
+    /// Checks that the last attempt comes before `max_age` ends the delivery: the waits are `backoff * 2^(n-1)` after the
+    /// n-th attempt, so all of them together `backoff * (2^(max_attempts-1) - 1)`.
+    ///
+    /// # Errors
+    /// The plan does not fit and must be refused.
+    pub fn check(&self) -> Result<(), PlanDoesNotFit> {
+        let doublings = self.max_attempts.saturating_sub(1);
+        let times = 1_u32.checked_shl(doublings).map_or(u32::MAX, |power| power - 1);
+        // Whole seconds and milliseconds are exact; what overflows does not fit anyway.
+        let waits = self.backoff.checked_mul(times).unwrap_or(Duration::from_secs(u64::from(u32::MAX)));
+        if waits < self.max_age {
+            return Ok(());
+        }
+        Err(PlanDoesNotFit { max_attempts: self.max_attempts, waits, max_age: self.max_age })
+    }
 }
 
 /// An `http` or `https` URL with a host. Its `Debug` shows the host only: paths and queries may hold secrets.
@@ -185,5 +219,30 @@ impl LaneKey {
 impl fmt::Debug for LaneKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "LaneKey({})", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(backoff: Duration, max_attempts: u32, max_age: Duration) -> RetryPolicy {
+        RetryPolicy { backoff, max_attempts, max_age }
+    }
+
+    #[test]
+    fn a_plan_fits_when_its_waits_are_shorter_than_its_age() {
+        let two = Duration::from_secs(2);
+        // 2 + 4 + ... + 512 = 1022 seconds.
+        assert!(plan(two, 10, Duration::from_secs(1023)).check().is_ok());
+        assert!(plan(two, 10, Duration::from_secs(1022)).check().is_err());
+        assert!(plan(MAX_RETRY_AGE, 1, Duration::from_secs(1)).check().is_ok(), "one attempt never waits");
+    }
+
+    #[test]
+    fn a_plan_beyond_all_numbers_does_not_fit() {
+        for max_attempts in [33, 34, u32::MAX] {
+            assert!(plan(Duration::MAX, max_attempts, MAX_RETRY_AGE).check().is_err());
+        }
     }
 }

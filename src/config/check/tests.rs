@@ -1,0 +1,184 @@
+//! What settings may be, and what the operator is told when they are something else.
+
+use super::{super::render, *};
+
+fn with(variables: &[(&str, &str)]) -> Result<Config, Problems> {
+    load(&[], variables.iter().map(|(name, value)| (format!("DOCRELAY__{name}"), (*value).to_owned())))
+}
+
+fn file(text: &str) -> Result<Config, Problems> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("docrelay.toml");
+    std::fs::write(&path, text).unwrap();
+    load(&[path], std::iter::empty())
+}
+
+fn only_problem(config: Result<Config, Problems>) -> String {
+    let problems = config.unwrap_err();
+    assert_eq!(problems.len(), 1, "{problems}");
+    problems.to_string()
+}
+
+#[test]
+fn the_defaults_have_no_problem() {
+    let config = with(&[]).unwrap();
+    assert_eq!(config.broker.url.reveal(), "amqp://guest:guest@127.0.0.1:5672/%2f");
+    assert_eq!(config.broker.ca_file, None);
+    assert_eq!(config.broker.declare, Declare::Create);
+    assert_eq!(config.broker.prefetch, 500);
+    assert_eq!(config.broker.window_bytes, 256 << 20);
+    assert_eq!(config.events.max_bytes, 8 << 20);
+    assert_eq!(config.delivery.max_attempts, 10);
+    assert!(config.admin.listen.ip().is_loopback());
+    assert_eq!(config.egress.allow, []);
+    assert_eq!(config.shutdown.grace, Duration::from_secs(65));
+    assert_eq!(config.log.format, LogFormat::Auto);
+}
+
+#[test]
+fn every_default_that_is_not_read_is_reserved() {
+    // What `render` shows is what is read.
+    let read = render(&with(&[]).unwrap());
+    let mut section = String::new();
+    for line in layers::DEFAULTS.lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            section = name.trim_end_matches(']').to_owned();
+        } else if let Some((name, _)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) {
+            let is_read = read
+                .split(&format!("[{section}]\n"))
+                .nth(1)
+                .and_then(|rest| rest.split("\n\n").next())
+                .is_some_and(|lines| lines.lines().any(|line| line.starts_with(&format!("{name} = "))));
+            let is_reserved = RESERVED.contains(&format!("{section}.{name}").as_str());
+            assert!(is_read != is_reserved, "{section}.{name}: read {is_read}, reserved {is_reserved}");
+        }
+    }
+}
+
+#[test]
+fn reserved_settings_are_refused_until_they_mean_something() {
+    for (name, value) in [
+        ("STORE__URL", "postgres://user:hunter2@db/docrelay"),
+        ("API__LISTEN", "0.0.0.0:8080"),
+        ("LIMITS__PER_SECOND", "10"),
+        ("TARGETS__AMQP", "erp"),
+        ("RECORD__ENABLED", "true"),
+        ("EGRESS__PROXY", "http://proxy:3128"),
+        ("TELEMETRY__SAMPLING", "0.1"),
+    ] {
+        let text = only_problem(with(&[(name, value)]));
+        assert!(text.contains("not supported yet") && text.contains(name), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+    let text = only_problem(file("[[targets.amqp]]\norganization = \"acme\""));
+    assert!(text.contains("targets.amqp: not supported yet"), "{text}");
+}
+
+#[test]
+fn reserved_settings_may_be_given_as_they_are() {
+    assert!(with(&[("RECORD__ENABLED", "false"), ("TARGETS__AMQP", ""), ("LIMITS__BURST", "0")]).is_ok());
+    assert!(file("[record]\nenabled = false\n[targets]\namqp = []").is_ok());
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let problems = with(&[
+        ("BROKER__URL", "http://host/"),
+        ("BROKER__PREFETCH", "0"),
+        ("DELIVERY__TIMEOUT", "61s"),
+        ("EGRESS__ALLOW", "10.0.0.0/8, nowhere"),
+        ("LOG__FORMAT", "xml"),
+        ("STORE__URL", "sqlite:x"),
+    ])
+    .unwrap_err();
+    for key in ["broker.url", "broker.prefetch", "delivery.timeout", "egress.allow", "log.format", "store.url"] {
+        assert!(problems.iter().any(|problem| problem.key == key), "{key} is missing in\n{problems}");
+    }
+    assert_eq!(problems.len(), 6, "{problems}");
+}
+
+#[test]
+fn a_problem_says_what_was_expected_and_what_was_found() {
+    let text = only_problem(with(&[("DELIVERY__TIMEOUT", "2 fortnights")]));
+    assert_eq!(
+        text,
+        "variable DOCRELAY__DELIVERY__TIMEOUT: delivery.timeout: expected a duration such as \"15s\", from 1ms to 1m, got \"2 fortnights\""
+    );
+}
+
+#[test]
+fn what_is_wrong_with_the_brokers_url_is_said_without_repeating_it() {
+    for url in ["http://user:hunter2@host/", "hunter2", "amqp:hunter2", "amqp://user:hunter2@", "amqp://u:hunter2@h:x/"]
+    {
+        let text = only_problem(with(&[("BROKER__URL", url)]));
+        assert!(text.contains("broker.url") && !text.contains("hunter2"), "{text}");
+    }
+    let text = only_problem(file("[broker]\nurl = [\"hunter2\"]"));
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn values_of_the_wrong_kind_are_problems() {
+    for text in [
+        "[broker]\nprefetch = \"many\"",
+        "[broker]\nprefetch = 1.5",
+        "[broker]\nprefetch = 65536",
+        "[broker]\nprefetch = -1",
+        "[broker]\nqueue_prefix = \"a b\"",
+        "[broker]\nqueue_prefix = \"amq.x\"",
+        "[broker]\nevents_exchange = \"\"",
+        "[broker]\ndelay_unit = 1",
+        "[events]\nmax_bytes = \"16MiB\"",
+        "[admin]\nlisten = \"localhost\"",
+        "[delivery]\nmax_attempts = 0",
+        "[delivery]\nmax_age = \"8d\"",
+        "[egress]\nallow = [1]",
+        "[log]\nlevel = \"verbose\"",
+        "[log]\nlevel = \"info,docrelay=loud\"",
+    ] {
+        only_problem(file(text));
+    }
+}
+
+#[test]
+fn settings_that_do_not_go_together_are_problems() {
+    for (variables, expected) in [
+        (&[("DELIVERY__TIMEOUT", "2s")][..], "delivery.connect_timeout"),
+        (&[("DELIVERY__MAX_ATTEMPTS", "20")], "the retry plan does not fit"),
+        (&[("DELIVERY__MAX_AGE", "17m 2s")], "the retry plan does not fit"),
+        (&[("BROKER__WINDOW_BYTES", "7MiB")], "at least events.max_bytes (8MiB)"),
+        (&[("BROKER__RESULTS_EXCHANGE", "documents")], "broker.results_exchange"),
+    ] {
+        let text = only_problem(with(variables));
+        assert!(text.contains(expected), "{text}");
+    }
+    // 2 + 4 + ... + 512 seconds are 17 minutes and 2 seconds.
+    assert!(with(&[("DELIVERY__MAX_AGE", "17m 3s")]).is_ok());
+}
+
+#[test]
+fn lists_are_read_from_files_and_from_the_environment() {
+    let from_file = file("[egress]\nallow = [\"10.0.0.0/8\", \"::1\"]").unwrap();
+    let from_environment = with(&[("EGRESS__ALLOW", "10.0.0.0/8,::1")]).unwrap();
+    assert_eq!(from_file.egress.allow, from_environment.egress.allow);
+    assert_eq!(from_file.egress.allow.len(), 2);
+}
+
+#[test]
+fn planted_secrets_are_never_shown() {
+    let url = "amqps://relay:hunter2@host:5671/v?token=hunter2#hunter2";
+    let config = with(&[("BROKER__URL", url)]).unwrap();
+    let shown = render(&config);
+    assert!(!shown.contains("hunter2"), "{shown}");
+    assert!(shown.contains("url = \"amqps://relay:***@host:5671/v?***\""), "{shown}");
+    assert!(!format!("{config:?}").contains("hunter2"));
+    assert!(!format!("{config:#?}").contains("hunter2"));
+}
+
+#[test]
+fn what_is_rendered_reads_back_as_the_same_settings() {
+    let variables =
+        [("EGRESS__DENY", "8.8.8.0/24"), ("BROKER__CA_FILE", "/etc/\"ca\\.pem"), ("EVENTS__MAX_BYTES", "1000000")];
+    let shown = render(&with(&variables).unwrap());
+    assert_eq!(render(&file(&shown).unwrap()), shown);
+}

@@ -1,0 +1,118 @@
+//! Shows the settings in force as TOML, secrets hidden: what `check-config` prints.
+
+use url::Url;
+
+use super::{Config, Declare, LogFormat, read::size};
+use crate::domain::Secret;
+
+/// What stands for a secret.
+const HIDDEN: &str = "***";
+
+/// All settings in force as TOML. Secrets are hidden, so it is safe to show; it is not meant to be read back.
+#[must_use]
+pub fn render(config: &Config) -> String {
+    let Config { broker, events, subscriptions, admin, delivery, limits, egress, shutdown, log } = config;
+    let mut toml = Toml(Vec::new());
+    toml.section("broker");
+    toml.text("url", &without_password(&broker.url));
+    toml.text("ca_file", &broker.ca_file.as_ref().map(|path| path.display().to_string()).unwrap_or_default());
+    toml.text(
+        "declare",
+        match broker.declare {
+            Declare::Create => "create",
+            Declare::Verify => "verify",
+        },
+    );
+    toml.text("queue_prefix", &broker.queue_prefix);
+    toml.text("events_exchange", &broker.events_exchange);
+    toml.text("events_binding", &broker.events_binding);
+    toml.text("results_exchange", &broker.results_exchange);
+    toml.plain("prefetch", broker.prefetch);
+    toml.text("window_bytes", &size(broker.window_bytes));
+    toml.duration("delay_unit", broker.delay_unit);
+    toml.section("events");
+    toml.text("max_bytes", &size(events.max_bytes));
+    toml.section("subscriptions");
+    toml.text("file", &subscriptions.file.display().to_string());
+    toml.section("admin");
+    toml.text("listen", &admin.listen.to_string());
+    toml.section("delivery");
+    toml.duration("timeout", delivery.timeout);
+    toml.duration("connect_timeout", delivery.connect_timeout);
+    toml.duration("backoff", delivery.backoff);
+    toml.plain("max_attempts", delivery.max_attempts);
+    toml.duration("max_age", delivery.max_age);
+    toml.section("limits");
+    toml.plain("max_in_flight", limits.max_in_flight);
+    toml.section("egress");
+    toml.list("allow", &egress.allow);
+    toml.list("deny", &egress.deny);
+    toml.section("shutdown");
+    toml.duration("grace", shutdown.grace);
+    toml.section("log");
+    toml.text(
+        "format",
+        match log.format {
+            LogFormat::Auto => "auto",
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        },
+    );
+    toml.text("level", &log.level);
+    toml.0.concat()
+}
+
+/// TOML in the making, line by line.
+struct Toml(Vec<String>);
+
+impl Toml {
+    fn section(&mut self, name: &str) {
+        let gap = if self.0.is_empty() { "" } else { "\n" };
+        self.0.push(format!("{gap}[{name}]\n"));
+    }
+
+    fn plain(&mut self, key: &str, value: impl std::fmt::Display) {
+        self.0.push(format!("{key} = {value}\n"));
+    }
+
+    fn text(&mut self, key: &str, value: &str) {
+        self.plain(key, quoted(value));
+    }
+
+    fn duration(&mut self, key: &str, value: std::time::Duration) {
+        self.text(key, &humantime::format_duration(value).to_string());
+    }
+
+    fn list(&mut self, key: &str, values: &[impl std::fmt::Display]) {
+        let items: Vec<String> = values.iter().map(|value| quoted(&value.to_string())).collect();
+        self.plain(key, format!("[{}]", items.join(", ")));
+    }
+}
+
+/// A TOML basic string.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => quoted.extend(['\\', letter]),
+            letter if letter.is_control() => quoted.extend(format!("\\u{:04X}", u32::from(letter)).chars()),
+            letter => quoted.push(letter),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// The broker's URL without password and query, which may hold keys.
+fn without_password(url: &Secret) -> String {
+    let Ok(mut url) = Url::parse(url.reveal()) else { return HIDDEN.to_owned() };
+    if url.query().is_some() {
+        url.set_query(Some(HIDDEN));
+    }
+    url.set_fragment(None);
+    if url.password().is_some() && url.set_password(Some(HIDDEN)).is_err() {
+        return HIDDEN.to_owned();
+    }
+    url.to_string()
+}

@@ -1,0 +1,3 @@
+//! The path of one event, stage by stage.
+
+pub mod matching;

@@ -1,0 +1,227 @@
+//! Reads subscriptions from YAML: the resource of the contract, checked field by field. No file is touched here.
+
+use std::{
+    collections::{HashMap, HashSet},
+    hash::Hash,
+    str::FromStr,
+    time::Duration,
+};
+
+use super::{
+    fields::{At, Names, Table},
+    target,
+    yaml::{self, FileProblems, Kind, Node, Notes, Path},
+};
+use crate::{
+    config::{Config, did_you_mean, ranges},
+    domain::{BadId, EventName, EventSet, LaneKey, Payload, RetryPolicy, Subscription, SubscriptionId},
+};
+
+const DOCUMENT: Names = Names { known: &["subscriptions"], later: &[], read_only: &[] };
+
+const SUBSCRIPTION: Names = Names {
+    known: &[
+        "id",
+        "name",
+        "organization",
+        "inboxes",
+        "projects",
+        "events",
+        "payload",
+        "target",
+        "auth",
+        "retry",
+        "max_in_flight",
+        "enabled",
+    ],
+    later: &["rate_limit", "file", "signing_secrets"],
+    read_only: &["origin", "created_at", "updated_at", "disabled_reason"],
+};
+
+const RETRY: Names =
+    Names { known: &["backoff", "max_attempts", "max_age"], later: &["on", "while_down"], read_only: &[] };
+
+/// Payloads that will be known one day.
+const LATER_PAYLOADS: [&str; 4] = ["idexa", "smartdocumentor_file", "cloudevents", "protobuf"];
+
+/// What a subscription gets that does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Defaults {
+    /// The deadline of one attempt.
+    pub timeout: Duration,
+    /// When and how often it is tried again.
+    pub retry: RetryPolicy,
+    /// Requests in flight at its target.
+    pub max_in_flight: u32,
+}
+
+impl From<&Config> for Defaults {
+    fn from(config: &Config) -> Self {
+        Self {
+            timeout: config.delivery.timeout,
+            retry: RetryPolicy {
+                backoff: config.delivery.backoff,
+                max_attempts: config.delivery.max_attempts,
+                max_age: config.delivery.max_age,
+            },
+            max_in_flight: config.limits.max_in_flight,
+        }
+    }
+}
+
+/// The subscriptions of a YAML text, in its order.
+///
+/// # Errors
+/// Everything that is wrong with it, each problem with its line and field, none with a secret.
+pub fn parse(text: &str, defaults: &Defaults) -> Result<Vec<Subscription>, FileProblems> {
+    let mut notes = Notes::none();
+    let root = yaml::document(text, &mut notes);
+    if root.is_none() && notes.problems.is_empty() {
+        notes.add(1, &Path::Root, "the file is empty: expected subscriptions: [...]");
+    }
+    let subscriptions = root.map_or_else(Vec::new, |root| document(&root, defaults, &mut notes));
+    notes.problems.unless_any(subscriptions)
+}
+
+fn document(root: &Node<'_>, defaults: &Defaults, notes: &mut Notes) -> Vec<Subscription> {
+    let root = At { node: root, path: Path::Root };
+    let Kind::Table(_) = root.node.kind else {
+        root.expected(notes, "a mapping with the field subscriptions");
+        return Vec::new();
+    };
+    let Some(table) = root.table(notes) else { return Vec::new() };
+    table.check_names(&DOCUMENT, notes);
+    let Some(list) = table.required("subscriptions", notes) else { return Vec::new() };
+    let Some(items) = list.items(notes) else { return Vec::new() };
+    let mut lines: HashMap<SubscriptionId, usize> = HashMap::new();
+    let mut subscriptions = Vec::new();
+    for item in items {
+        notes.subscription = None;
+        if let Some(subscription) = subscription(&item, defaults, &mut lines, notes) {
+            subscriptions.push(subscription);
+        }
+    }
+    subscriptions
+}
+
+/// One subscription. `lines` says where the ids so far stand.
+fn subscription(
+    at: &At<'_>,
+    defaults: &Defaults,
+    lines: &mut HashMap<SubscriptionId, usize>,
+    notes: &mut Notes,
+) -> Option<Subscription> {
+    let table = at.table(notes)?;
+    // First of all, so that every other problem can name the subscription.
+    let id = table.required("id", notes).and_then(|at| id(&at, lines, notes));
+    table.check_names(&SUBSCRIPTION, notes);
+    let name = table.get("name").map(|at| at.text(notes));
+    let organization = table.required("organization", notes).and_then(|at| at.parsed(notes));
+    let inboxes = table.get("inboxes").map_or_else(Vec::new, |at| ids(&at, notes));
+    let projects = table.get("projects").map_or_else(Vec::new, |at| ids(&at, notes));
+    let payload = table.get("payload").map_or(Some(Payload::ContractFit), |at| payload(&at, notes));
+    let events = table.required("events", notes).and_then(|at| events(&at, payload, notes));
+    let target = target::target(&table, defaults, notes);
+    let retry = retry(&table, defaults, notes);
+    let max_in_flight = table.get("max_in_flight").map(|at| at.number(ranges::IN_FLIGHT, notes));
+    let enabled = table.get("enabled").map_or(Some(true), |at| at.claim(notes));
+
+    let (id, organization, target) = (id?, organization?, target?);
+    let (lane, max_in_flight) = match max_in_flight {
+        Some(own) => (LaneKey::of_subscription(&organization, &id, &target.url), own?),
+        None => (LaneKey::of_target(&organization, &target.url), defaults.max_in_flight),
+    };
+    Some(Subscription {
+        name: name.unwrap_or_else(|| Some(id.as_str()))?.to_owned(),
+        inboxes,
+        projects,
+        events: events?,
+        payload: payload?,
+        retry: retry?,
+        max_in_flight,
+        lane,
+        enabled: enabled?,
+        id,
+        organization,
+        target,
+    })
+}
+
+fn id(at: &At<'_>, lines: &mut HashMap<SubscriptionId, usize>, notes: &mut Notes) -> Option<SubscriptionId> {
+    let id: SubscriptionId = at.parsed(notes)?;
+    notes.subscription = Some(id.as_str().to_owned());
+    match lines.insert(id.clone(), at.node.line) {
+        None => Some(id),
+        Some(line) => {
+            at.problem(notes, format!("must be unique, but line {line} has it too"));
+            None
+        }
+    }
+}
+
+/// A list of inboxes or projects; each one once. Empty means all.
+fn ids<T: FromStr<Err = BadId> + Clone + Eq + Hash>(at: &At<'_>, notes: &mut Notes) -> Vec<T> {
+    let (mut ids, mut seen) = (Vec::new(), HashSet::new());
+    for item in at.items(notes).into_iter().flatten() {
+        if let Some(id) = item.parsed::<T>(notes)
+            && seen.insert(id.clone())
+        {
+            ids.push(id);
+        }
+    }
+    ids
+}
+
+fn payload(at: &At<'_>, notes: &mut Notes) -> Option<Payload> {
+    let name = at.text(notes)?;
+    if name == "contractfit" {
+        return Some(Payload::ContractFit);
+    }
+    if LATER_PAYLOADS.contains(&name) {
+        at.problem(notes, format!("the payload {name} is not supported yet: expected contractfit"));
+    } else {
+        at.problem(notes, format!("expected contractfit, got {name:?}{}", did_you_mean(name, ["contractfit"])));
+    }
+    None
+}
+
+fn events(at: &At<'_>, payload: Option<Payload>, notes: &mut Notes) -> Option<EventSet> {
+    let mut names = Vec::new();
+    let mut sound = true;
+    for item in at.items(notes)? {
+        match item.text(notes).map(EventName::from_str) {
+            Some(Ok(name)) if payload.is_some_and(|payload| !payload.carries(name)) => {
+                item.problem(notes, format!("the payload contractfit cannot carry {name}"));
+                sound = false;
+            }
+            Some(Ok(name)) => names.push(name),
+            Some(Err(error)) => {
+                let guess = did_you_mean(&error.0, EventName::ALL.map(EventName::as_str));
+                item.problem(notes, format!("{error}{guess}"));
+                sound = false;
+            }
+            None => sound = false,
+        }
+    }
+    if sound && names.is_empty() {
+        at.problem(notes, "must name at least one event");
+        return None;
+    }
+    sound.then(|| names.into_iter().collect())
+}
+
+fn retry(subscription: &Table<'_>, defaults: &Defaults, notes: &mut Notes) -> Option<RetryPolicy> {
+    let Some(at) = subscription.get("retry") else { return Some(defaults.retry) };
+    let table = at.table(notes)?;
+    table.check_names(&RETRY, notes);
+    let backoff = table.get("backoff").map_or(Some(defaults.retry.backoff), |at| at.duration(ranges::BACKOFF, notes));
+    let max_attempts =
+        table.get("max_attempts").map_or(Some(defaults.retry.max_attempts), |at| at.number(ranges::ATTEMPTS, notes));
+    let max_age = table.get("max_age").map_or(Some(defaults.retry.max_age), |at| at.duration(ranges::AGE, notes));
+    let policy = RetryPolicy { backoff: backoff?, max_attempts: max_attempts?, max_age: max_age? };
+    policy.check().map_err(|misfit| at.problem(notes, misfit.to_string())).ok()?;
+    Some(policy)
+}
+
+#[cfg(test)]
+pub(super) mod tests;

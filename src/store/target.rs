@@ -1,0 +1,180 @@
+//! Reads where a webhook goes: URL, method, headers, authorization. Nothing of them is ever repeated in a problem, except
+//! names: they may all hold secrets.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header::AUTHORIZATION};
+
+use super::{
+    fields::{At, Names, Table},
+    file::Defaults,
+    yaml::Notes,
+};
+use crate::{
+    config::{did_you_mean, ranges},
+    domain::{BadTarget, HttpTarget, RESERVED_HEADER_PREFIXES, RESERVED_HEADERS, TargetUrl},
+};
+
+const TARGET: Names =
+    Names { known: &["type", "url", "template", "method", "headers", "timeout"], later: &[], read_only: &[] };
+
+const AUTH: Names = Names { known: &["authorization"], later: &["login", "oauth2"], read_only: &[] };
+
+/// The most headers a subscription may set (contract).
+const MAX_HEADERS: usize = 20;
+
+/// The most bytes they may have in all, names and values, `Authorization` included (contract: 4 KiB).
+const MAX_HEADER_BYTES: usize = 4 * 1024;
+
+/// Headers whose values are no secrets (contract); every other value is marked sensitive.
+const OPEN_HEADERS: [&str; 3] = ["content-type", "accept", "user-agent"];
+
+/// What the document's id is put in for.
+const PLACEHOLDER: &str = ":id";
+
+/// The target of a subscription, with the headers that its `auth` makes.
+pub(super) fn target(subscription: &Table<'_>, defaults: &Defaults, notes: &mut Notes) -> Option<HttpTarget> {
+    let authorization = subscription.get("auth").map(|at| authorization(&at, notes));
+    let at = subscription.required("target", notes)?;
+    let table = at.table(notes)?;
+    // A target of another type has other fields: one problem is enough.
+    check_type(&table, notes)?;
+    table.check_names(&TARGET, notes);
+    let template = table.get("template").map_or(Some(false), |at| at.claim(notes));
+    let url = table.required("url", notes).and_then(|at| url(&at, template == Some(true), notes));
+    let method = table.get("method").map_or(Some(Method::POST), |at| method(&at, notes));
+    let headers = table.get("headers").map_or_else(|| Some(HeaderMap::new()), |at| headers(&at, notes));
+    let timeout = table.get("timeout").map_or(Some(defaults.timeout), |at| at.duration(ranges::TIMEOUT, notes));
+
+    let mut headers = headers?;
+    if let Some(value) = authorization {
+        headers.insert(AUTHORIZATION, value?);
+    }
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if bytes > MAX_HEADER_BYTES {
+        at.problem(notes, format!("headers must have at most {MAX_HEADER_BYTES} bytes in all, have {bytes}"));
+        return None;
+    }
+    Some(HttpTarget { url: url?, template: template?, method: method?, headers, timeout: timeout? })
+}
+
+/// `None` when the fields are not those of a webhook.
+fn check_type(target: &Table<'_>, notes: &mut Notes) -> Option<()> {
+    let Some(at) = target.get("type") else { return Some(()) };
+    match at.text(notes)? {
+        "http" => return Some(()),
+        "amqp" => at.problem(notes, "the target type amqp is not supported yet: expected http"),
+        other => at.problem(notes, format!("expected http, got {other:?}{}", did_you_mean(other, ["http"]))),
+    }
+    None
+}
+
+fn url(at: &At<'_>, template: bool, notes: &mut Notes) -> Option<TargetUrl> {
+    let url = match TargetUrl::parse(at.text(notes)?) {
+        Ok(url) => url,
+        Err(error) => {
+            let hint = if matches!(error, BadTarget::NotAUrl(_)) { ": expected https://host/path" } else { "" };
+            at.problem(notes, format!("{error}{hint}"));
+            return None;
+        }
+    };
+    let parsed = url.as_url();
+    if template && !has_placeholder(parsed.path()) && !parsed.query().is_some_and(has_placeholder) {
+        at.problem(notes, "has template: true, so path or query must contain :id");
+        return None;
+    }
+    Some(url)
+}
+
+/// Whether a text has `:id`, not followed by a letter, digit or underscore (contract 2.2).
+fn has_placeholder(text: &str) -> bool {
+    text.match_indices(PLACEHOLDER).any(|(start, found)| {
+        let next = text.get(start + found.len()..).and_then(|rest| rest.chars().next());
+        !next.is_some_and(|letter| letter.is_alphanumeric() || letter == '_')
+    })
+}
+
+fn method(at: &At<'_>, notes: &mut Notes) -> Option<Method> {
+    let text = at.text(notes)?;
+    let Ok(method) = Method::from_bytes(text.as_bytes()) else {
+        at.problem(notes, format!("expected a method such as POST, got {text:?}"));
+        return None;
+    };
+    // Methods tell capitals from small letters, so `post` would be a method of its own that no server knows.
+    let capitals = text.to_ascii_uppercase();
+    if capitals != text && ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"].contains(&capitals.as_str()) {
+        at.problem(notes, format!("expected {capitals} in capitals, got {text:?}"));
+        return None;
+    }
+    Some(method)
+}
+
+fn headers(at: &At<'_>, notes: &mut Notes) -> Option<HeaderMap> {
+    let table = at.table(notes)?;
+    table.check_repeats(notes);
+    let (mut headers, mut count, mut sound) = (HeaderMap::new(), 0, true);
+    for (name, at) in table.each() {
+        count += 1;
+        let header = header_name(name, &at, notes).zip(header_value(&at, notes));
+        let Some((name, mut value)) = header else {
+            sound = false;
+            continue;
+        };
+        value.set_sensitive(!OPEN_HEADERS.contains(&name.as_str()));
+        if headers.insert(name, value).is_some() {
+            at.problem(notes, "is set twice: capitals make no difference in header names");
+            sound = false;
+        }
+    }
+    if count > MAX_HEADERS {
+        at.problem(notes, format!("at most {MAX_HEADERS} headers, got {count}"));
+        sound = false;
+    }
+    sound.then_some(headers)
+}
+
+fn header_name(name: &str, at: &At<'_>, notes: &mut Notes) -> Option<HeaderName> {
+    let Ok(header) = HeaderName::from_bytes(name.as_bytes()) else {
+        at.problem(notes, "is not a header name: expected letters, digits and dashes");
+        return None;
+    };
+    let is_reserved = RESERVED_HEADERS.contains(&header.as_str())
+        || RESERVED_HEADER_PREFIXES.iter().any(|prefix| header.as_str().starts_with(prefix));
+    if is_reserved {
+        at.problem(notes, "is reserved: docrelay sets it itself");
+        return None;
+    }
+    Some(header)
+}
+
+fn header_value(at: &At<'_>, notes: &mut Notes) -> Option<HeaderValue> {
+    let text = at.text(notes)?;
+    // Bytes above ASCII are allowed on the wire, but nobody knows which letters the receiver takes them for.
+    let value = HeaderValue::from_str(text).ok().filter(|_| text.is_ascii());
+    if value.is_none() {
+        at.problem(notes, "is not a header value: expected visible ASCII on one line");
+    }
+    value
+}
+
+/// The `Authorization` header that `auth` asks for. It wins over one in `headers`.
+fn authorization(at: &At<'_>, notes: &mut Notes) -> Option<HeaderValue> {
+    let table = at.table(notes)?;
+    table.check_names(&AUTH, notes);
+    let mut value = header_value(&table.required("authorization", notes)?, notes)?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_placeholder;
+
+    #[test]
+    fn a_placeholder_ends_where_its_name_ends() {
+        for text in [":id", "/documents/:id", "/:id/pages", "a=:id&b=1", "/:identity/:id"] {
+            assert!(has_placeholder(text), "{text}");
+        }
+        for text in ["", "/documents/id", "/:identity", "/:id_", "/:id5", "/:ID"] {
+            assert!(!has_placeholder(text), "{text}");
+        }
+    }
+}

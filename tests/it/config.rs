@@ -1,0 +1,162 @@
+//! The files that are shipped beside the program: they are examples only while the program accepts them.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests")]
+
+use std::path::{Path, PathBuf};
+
+use docrelay::{
+    cli::check_config,
+    config,
+    store::{self, Defaults},
+};
+use saphyr::{LoadableYamlNode, Scalar, Yaml};
+use serde_json::Value;
+
+fn shipped(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name)
+}
+
+fn text(name: &str) -> String {
+    std::fs::read_to_string(shipped(name)).unwrap()
+}
+
+fn schema() -> jsonschema::Validator {
+    jsonschema::validator_for(&serde_json::from_str(&text("subscriptions.schema.json")).unwrap()).unwrap()
+}
+
+fn defaults() -> Defaults {
+    Defaults::from(&config::load(&[], std::iter::empty()).unwrap())
+}
+
+/// What an editor sees that knows YAML and the schema.
+fn as_json(yaml: &Yaml<'_>) -> Value {
+    match yaml {
+        Yaml::Value(Scalar::Null) => Value::Null,
+        Yaml::Value(Scalar::Boolean(claim)) => Value::from(*claim),
+        Yaml::Value(Scalar::Integer(number)) => Value::from(*number),
+        Yaml::Value(Scalar::FloatingPoint(number)) => Value::from(number.into_inner()),
+        Yaml::Value(Scalar::String(text)) => Value::from(&**text),
+        Yaml::Sequence(items) => items.iter().map(as_json).collect(),
+        Yaml::Mapping(fields) => {
+            fields.iter().map(|(name, value)| (name.as_str().unwrap().to_owned(), as_json(value))).collect()
+        }
+        other => panic!("unexpected YAML: {other:?}"),
+    }
+}
+
+fn schema_accepts(schema: &jsonschema::Validator, text: &str) -> bool {
+    schema.is_valid(&as_json(&Yaml::load_from_str(text).unwrap()[0]))
+}
+
+#[test]
+fn the_examples_pass_check_config() {
+    let subscriptions = shipped("subscriptions.example.yaml").to_str().unwrap().to_owned();
+    let environment = [("DOCRELAY__SUBSCRIPTIONS__FILE".to_owned(), subscriptions)];
+    let mut out = Vec::new();
+    let is_well = check_config::run(&[shipped("production.example.toml")], environment.into_iter(), &mut out).unwrap();
+    let out = String::from_utf8(out).unwrap();
+    assert!(is_well, "{out}");
+    assert!(out.contains("# 3 subscriptions in "), "{out}");
+}
+
+#[test]
+fn the_example_of_subscriptions_passes_its_schema_and_names_it() {
+    let text = text("subscriptions.example.yaml");
+    let json = as_json(&Yaml::load_from_str(&text).unwrap()[0]);
+    let complaints: Vec<String> = schema().iter_errors(&json).map(|error| error.to_string()).collect();
+    assert_eq!(complaints, Vec::<String>::new());
+    assert!(text.starts_with("# yaml-language-server: $schema=subscriptions.schema.json\n"));
+}
+
+#[test]
+fn the_schema_is_a_valid_schema() {
+    let schema = serde_json::from_str(&text("subscriptions.schema.json")).unwrap();
+    jsonschema::meta::validate(&schema).unwrap();
+}
+
+/// Whole files that are refused.
+const BAD_FILES: [&str; 10] = [
+    "{}",
+    "[]",
+    "subscriptions:",
+    "{subscriptions: [], more: 1}",
+    "subscriptions: [{id: a, organization: b, events: [document_text]}]",
+    "subscriptions: [{id: a, organization: b, target: {url: http://h/}}]",
+    "subscriptions: [{id: a, organization: b, events: [], target: {url: http://h/}}]",
+    "subscriptions: [{id: a, organization: b, events: [document_export], target: {url: http://h/}}]",
+    "subscriptions: [{id: 1, organization: b, events: [document_text], target: {url: http://h/}}]",
+    "subscriptions: [{id: '', organization: b, events: [document_text], target: {url: http://h/}}]",
+];
+
+/// Targets that are accepted.
+const GOOD_TARGETS: [&str; 3] = [
+    "url: https://h/",
+    "url: 'http://h:1/:id', template: true, method: PURGE, timeout: 1m, type: http",
+    "url: https://h/, headers: {X-A: b, hostess: c}",
+];
+
+/// Targets that are refused.
+const BAD_TARGETS: [&str; 15] = [
+    "method: POST",
+    "url: ftp://h/",
+    "url: h",
+    "url: http://h/, type: amqp",
+    "url: http://h/, template: maybe",
+    "url: http://h/, method: 'A B'",
+    "url: http://h/, method: post",
+    "url: http://h/, timeout: 15",
+    "url: http://h/, timeout: soon",
+    "url: http://h/, headers: {HOST: x}",
+    "url: http://h/, headers: {Webhook-Signature: x}",
+    "url: http://h/, headers: {'a b': x}",
+    "url: http://h/, headers: {a: 1}",
+    "url: http://h/, headers: {a: ä}",
+    "url: http://h/, unknown: 1",
+];
+
+/// Further fields that are accepted.
+const GOOD_FIELDS: [&str; 3] = [
+    "name: ERP, inboxes: [a], projects: [], payload: contractfit, max_in_flight: 1, enabled: false",
+    "retry: {backoff: 500ms, max_attempts: 1, max_age: 1h 30m}",
+    "auth: {authorization: Bearer x}",
+];
+
+/// Further fields that are refused.
+const BAD_FIELDS: [&str; 19] = [
+    "name: 1",
+    "name: ''",
+    "inboxes: a",
+    "inboxes: [1]",
+    "projects: [xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx]",
+    "payload: idexa",
+    "max_in_flight: 0",
+    "max_in_flight: 10001",
+    "enabled: 1",
+    "auth: {}",
+    "auth: {authorization: x, login: {}}",
+    "retry: {max_attempts: 21}",
+    "retry: {on: any_failure}",
+    "retry: {while_down: hold}",
+    "rate_limit: {per_second: 1}",
+    "file: {format: pdf}",
+    "signing_secrets: []",
+    "origin: file",
+    "created_at: x",
+];
+
+#[test]
+fn the_schema_and_the_program_accept_the_same() {
+    let (schema, defaults) = (schema(), defaults());
+    let file = |target: &str, fields: &str| {
+        format!("subscriptions: [{{id: a, organization: b, events: [document_text], target: {{{target}}}{fields}}}]")
+    };
+    let with_target = |target: &&str| file(target, "");
+    let with_field = |field: &&str| file("url: https://h/", &format!(", {field}"));
+    let good = GOOD_TARGETS.iter().map(with_target).chain(GOOD_FIELDS.iter().map(with_field));
+    let bad = BAD_TARGETS.iter().map(with_target).chain(BAD_FIELDS.iter().map(with_field));
+    let bad = bad.chain(BAD_FILES.map(str::to_owned));
+    let good = good.chain(["subscriptions: []".to_owned()]);
+    for (text, expected) in good.map(|text| (text, true)).chain(bad.map(|text| (text, false))) {
+        assert_eq!(schema_accepts(&schema, &text), expected, "schema: {text}");
+        assert_eq!(store::parse(&text, &defaults).is_ok(), expected, "program: {text}");
+    }
+}
