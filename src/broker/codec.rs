@@ -56,6 +56,21 @@ pub struct Known {
     pub name: Option<crate::domain::EventName>,
 }
 
+impl Known {
+    /// What is known of an event that could be read whole.
+    #[must_use]
+    pub fn of(event: &DocumentEvent) -> Self {
+        Self {
+            event: event.id.clone(),
+            organization: event.organization.clone(),
+            document: Some(event.document.clone()),
+            project: event.project.clone(),
+            inbox: event.inbox.clone(),
+            name: Some(event.name()),
+        }
+    }
+}
+
 /// Whether the checks of a message's content were made before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checked {

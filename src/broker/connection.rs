@@ -65,8 +65,8 @@ pub async fn connect(config: &BrokerConfig, name: &str) -> Result<Connection, Co
         (AMQPScheme::AMQP | AMQPScheme::AMQPS, _) => OwnedTLSConfig::default(),
     };
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let runtime = lapin::runtime::default_runtime()
-        .map_err(|error| ConnectError::Failed { address: address.clone(), error: lapin::Error::from(error) })?;
+    let runtime =
+        lapin::runtime::default_runtime().map_err(|error| ConnectError::Failed { address: address.clone(), error })?;
     let connecting = Connection::connect_uri_with_config(uri, properties, tls, runtime);
     match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
         Ok(Ok(connection)) => Ok(connection),

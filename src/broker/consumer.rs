@@ -38,7 +38,7 @@ use crate::{backoff::Backoff, config::BrokerConfig, domain::TraceContext};
 
 /// How long publishing may be blocked before what is in hand is given back; the broker itself closes a channel that
 /// leaves a message unanswered for thirty minutes.
-const BLOCKED_TOO_LONG: Duration = Duration::from_secs(600);
+const BLOCKED_TOO_LONG: Duration = Duration::from_mins(10);
 
 /// More finished messages than this cannot wait for the acker: no channel has more unacked.
 const ACKS: usize = 2 * u16::MAX as usize;

@@ -16,6 +16,8 @@ mod sizing;
 pub mod topology;
 mod wire;
 
+#[cfg(test)]
+pub(crate) use self::publisher::model;
 pub use self::{
     connection::{ConnectError, connect},
     consumer::{ConsumerSettings, Consumers, Inbound, Properties, Source},

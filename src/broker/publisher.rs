@@ -150,6 +150,48 @@ impl Publisher {
     }
 }
 
+/// What a model of a broker sees of publishing.
+#[cfg(test)]
+pub(crate) mod model {
+    use super::{Bytes, Confirmed, PublishError, Publisher, Request, Standing, mpsc, watch};
+
+    /// Something that was handed to the publisher.
+    pub(crate) struct Published(Request);
+
+    /// A publisher whose other end is in the hands of a model.
+    pub(crate) fn publisher(standing: watch::Receiver<Standing>) -> (Publisher, Publications) {
+        let (requests, queue) = mpsc::channel(super::QUEUE);
+        (Publisher { requests, standing }, Publications(queue))
+    }
+
+    /// Everything that is handed to the publisher, in order.
+    pub(crate) struct Publications(mpsc::Receiver<Request>);
+
+    impl Publications {
+        pub(crate) async fn next(&mut self) -> Option<Published> {
+            self.0.recv().await.map(Published)
+        }
+    }
+
+    impl Published {
+        pub(crate) fn exchange(&self) -> &str {
+            self.0.outgoing.exchange.as_str()
+        }
+
+        pub(crate) fn routing_key(&self) -> &str {
+            self.0.outgoing.routing_key.as_str()
+        }
+
+        pub(crate) fn body(&self) -> Bytes {
+            self.0.outgoing.body.clone()
+        }
+
+        pub(crate) fn answer(self, answer: Result<Confirmed, PublishError>) {
+            drop(self.0.answer.send(answer));
+        }
+    }
+}
+
 struct Task {
     config: BrokerConfig,
     topology: Arc<Topology>,

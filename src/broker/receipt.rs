@@ -48,18 +48,18 @@ impl Receipt {
     }
 
     /// Answers for the message. What it owed must be confirmed: there is no other way to a [`Confirmed`].
+    #[must_use]
     pub fn ack(mut self, _proof: Confirmed) -> Acked {
         self.answered = true;
         if self.is_stale() {
             return Acked::Stale;
         }
         // The acker's line holds as many as can be unacked: it is full only when the acker is gone.
-        match self.acks.try_send(self.tag) {
-            Ok(()) => Acked::Sent,
-            Err(_) => {
-                self.channel.cancel();
-                Acked::Stale
-            }
+        if self.acks.try_send(self.tag).is_ok() {
+            Acked::Sent
+        } else {
+            self.channel.cancel();
+            Acked::Stale
         }
     }
 

@@ -3,7 +3,7 @@
 //! Arguments of a queue cannot be changed once it exists, so each is chosen for good; limits that an operator may want
 //! to tune belong into policies.
 
-use std::{fmt::Write as _, time::Duration};
+use std::time::Duration;
 
 use crate::{config::BrokerConfig, policy::wait::Tier};
 
@@ -155,30 +155,23 @@ impl Topology {
     /// The topology as text, for people.
     #[must_use]
     pub fn render(&self) -> String {
-        let mut text = String::from("exchanges\n");
-        for exchange in &self.exchanges {
+        let mut lines = vec!["exchanges".to_owned()];
+        lines.extend(self.exchanges.iter().map(|exchange| {
             let alternate = exchange.alternate.as_ref().map(|name| format!(", alternate-exchange {name}"));
-            let _ = writeln!(
-                text,
-                "  {} ({}, durable{})  {}",
-                exchange.name,
-                exchange.kind.as_str(),
-                alternate.unwrap_or_default(),
-                exchange.purpose
-            );
-        }
-        text.push_str("queues (quorum, durable)\n");
+            let (kind, alternate) = (exchange.kind.as_str(), alternate.unwrap_or_default());
+            format!("  {} ({kind}, durable{alternate})  {}", exchange.name, exchange.purpose)
+        }));
+        lines.push("queues (quorum, durable)".to_owned());
         for queue in &self.queues {
-            let _ = writeln!(text, "  {}  {}", queue.name, queue.purpose);
-            for (name, value) in queue.arguments(&self.names.park_exchange) {
-                let _ = writeln!(text, "      {name} = {value}");
-            }
+            lines.push(format!("  {}  {}", queue.name, queue.purpose));
+            let arguments = queue.arguments(&self.names.park_exchange);
+            lines.extend(arguments.into_iter().map(|(name, value)| format!("      {name} = {value}")));
         }
-        text.push_str("bindings\n");
-        for binding in &self.bindings {
-            let _ = writeln!(text, "  {} --[{}]--> {}", binding.exchange, binding.key, binding.queue);
-        }
-        text
+        lines.push("bindings".to_owned());
+        let bindings = self.bindings.iter();
+        lines
+            .extend(bindings.map(|binding| format!("  {} --[{}]--> {}", binding.exchange, binding.key, binding.queue)));
+        lines.join("\n") + "\n"
     }
 }
 

@@ -1,3 +1,249 @@
-//! The path of one event, stage by stage.
+//! The story of one message: opened, each delivery it owes carried on its own, everything it owes with the broker, and
+//! then, and only then, one ack.
+//!
+//! Reading order: `intake` (what is owed) → `carry` (one delivery) → `decide` (what follows, pure) → `settle` (what is
+//! published). `lanes` says who may send now, `register` what was done before.
 
+mod carry;
+mod decide;
+mod intake;
+mod lanes;
 pub mod matching;
+#[cfg(test)]
+mod model;
+mod ports;
+mod register;
+mod settle;
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::{Instant, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+pub use self::ports::Courier;
+use self::{
+    carry::{Carried, Later},
+    intake::{Opened, Work},
+    lanes::LaneKeeper,
+    register::{Register, StayKey},
+};
+use crate::{
+    broker::{BrokerOutbox, Confirmed, Inbound, Receipt, Source, Standing},
+    domain::{Owed, Timestamp, now},
+    policy::wait::Tier,
+    store::Snapshot,
+};
+
+/// Events of this size and more are not parked delivery by delivery: what fails within a moment is parked together.
+const LARGE_EVENT: usize = 64 * 1024;
+
+/// That moment. A retry may be late by a unit.
+const GATHER: Duration = Duration::from_millis(250);
+
+/// What the flow needs to know.
+#[derive(Debug, Clone)]
+pub struct FlowSettings {
+    /// The largest event, in bytes.
+    pub max_event_bytes: u64,
+    /// The shortest wait in a delay queue.
+    pub delay_unit: Duration,
+    /// Ends the waiting of a delivery whose subscription is not known.
+    pub max_age: Duration,
+    /// How many deliveries may be in flight at once.
+    pub window: u32,
+}
+
+/// How the flow is told to stop.
+#[derive(Debug, Clone, Default)]
+pub struct StopSignals {
+    /// Nothing new begins: what stands in line is parked.
+    pub draining: CancellationToken,
+    /// What is still in flight is cut off, and parked as interrupted.
+    pub abandon: CancellationToken,
+}
+
+/// Carries messages. One for each process.
+pub struct Flow<C> {
+    outbox: BrokerOutbox,
+    courier: C,
+    subscriptions: Box<dyn Fn() -> Arc<Snapshot> + Send + Sync>,
+    lanes: LaneKeeper,
+    window: Semaphore,
+    register: Arc<Register>,
+    publishing: watch::Receiver<Standing>,
+    settings: FlowSettings,
+    stop: StopSignals,
+}
+
+impl<C: Courier> Flow<C> {
+    /// A flow that publishes through `outbox`, sends through `courier` and asks `subscriptions` for those in force.
+    pub fn new(
+        outbox: BrokerOutbox,
+        courier: C,
+        subscriptions: impl Fn() -> Arc<Snapshot> + Send + Sync + 'static,
+        publishing: watch::Receiver<Standing>,
+        settings: FlowSettings,
+        stop: StopSignals,
+    ) -> Self {
+        let patience = settings.delay_unit.min(Duration::from_secs(1));
+        Self {
+            outbox,
+            courier,
+            subscriptions: Box::new(subscriptions),
+            lanes: LaneKeeper::new(settings.window, patience),
+            window: Semaphore::new(usize::try_from(settings.window).unwrap_or(Semaphore::MAX_PERMITS).max(1)),
+            register: Arc::new(Register::new()),
+            publishing,
+            settings,
+            stop,
+        }
+    }
+
+    /// Whether messages come in: what was done is remembered for longer while none do.
+    pub fn consuming(&self, consuming: bool) {
+        self.register.consuming(consuming);
+    }
+
+    /// How many deliveries are in flight and in line.
+    pub fn in_hand(&self) -> (u32, u32) {
+        let totals = self.lanes.totals();
+        (totals.in_flight, totals.in_line)
+    }
+
+    /// An event: every delivery it causes is tried at once; what must wait is parked; then, and only then, one ack.
+    /// A parked message takes the same way: an event is simply a message that owes everything that matches.
+    pub async fn on_message(&self, message: Inbound) {
+        let Inbound { source, body, properties, receipt } = message;
+        let (snapshot, max_bytes) = ((self.subscriptions)(), self.settings.max_event_bytes);
+        let settled = match intake::open(source, &body, &properties, &snapshot, max_bytes, now()) {
+            Ok(opened) if opened.owed.is_empty() && source == Source::Events => {
+                self.tell_unsubscribed(&opened.work).await
+            }
+            Ok(opened) => self.carry_all(opened, &snapshot, &receipt).await,
+            Err(unreadable) => self.set_aside(*unreadable).await,
+        };
+        match settled {
+            Some(Settled { proof, stays }) => {
+                let acked = receipt.ack(proof);
+                self.register.answered(&stays, acked);
+            }
+            // Its channel is gone, or the service stops: the broker gives it again.
+            None => receipt.let_go(),
+        }
+    }
+
+    /// Carries every delivery on its own, and parks what must wait. `None` when the message is left to the broker.
+    async fn carry_all(&self, opened: Opened, snapshot: &Snapshot, receipt: &Receipt) -> Option<Settled> {
+        let Opened { work, owed } = opened;
+        let work = &work;
+        let mut all = Settled { proof: Confirmed::nothing_owed(), stays: Vec::with_capacity(owed.len()) };
+        let mut left_to_broker = false;
+        let mut waiting = Waiting::new(if work.raw.len() >= LARGE_EVENT { GATHER } else { Duration::ZERO });
+        let mut steps: FuturesUnordered<_> =
+            owed.into_iter().map(|owed| self.step(work, snapshot, receipt, Task::Carry(owed))).collect();
+        loop {
+            let next = match waiting.since {
+                None => steps.next().await,
+                // What is ready now is taken first, so that what cannot start shares one parked message.
+                Some(since) => match timeout_at(since + waiting.gather, steps.next()).await {
+                    Ok(next) => next,
+                    Err(_elapsed) => {
+                        let parks = waiting.take(work.raw.len());
+                        steps.extend(parks.into_iter().map(|task| self.step(work, snapshot, receipt, task)));
+                        continue;
+                    }
+                },
+            };
+            match next {
+                Some(Stepped::Carried(Carried::Settled(key, proof))) => all.add(key, &proof),
+                Some(Stepped::Carried(Carried::Later(later))) => waiting.add(*later),
+                Some(Stepped::Carried(Carried::LeftToBroker) | Stepped::Parked(None)) => left_to_broker = true,
+                Some(Stepped::Parked(Some(parked))) => {
+                    for (key, proof) in parked {
+                        all.add(key, &proof);
+                    }
+                }
+                None if waiting.is_empty() => break,
+                None => waiting.hurry(),
+            }
+        }
+        (!left_to_broker).then_some(all)
+    }
+
+    async fn step(&self, work: &Work, snapshot: &Snapshot, receipt: &Receipt, task: Task) -> Stepped {
+        match task {
+            Task::Carry(owed) => Stepped::Carried(self.carry(work, snapshot, receipt, owed).await),
+            Task::Park(tier, group) => Stepped::Parked(self.park(work, tier, group).await),
+        }
+    }
+}
+
+/// Everything a message owed is with the broker.
+struct Settled {
+    proof: Confirmed,
+    stays: Vec<StayKey>,
+}
+
+impl Settled {
+    fn add(&mut self, key: StayKey, proof: &Confirmed) {
+        self.proof = self.proof.clone().and(proof);
+        self.stays.push(key);
+    }
+}
+
+/// One thing to do for a message.
+enum Task {
+    Carry(Owed),
+    Park(Tier, Vec<Later>),
+}
+
+/// One thing done for a message.
+enum Stepped {
+    Carried(Carried),
+    Parked(Option<Vec<(StayKey, Confirmed)>>),
+}
+
+/// Deliveries of one message that are about to be parked together.
+struct Waiting {
+    gather: Duration,
+    since: Option<Instant>,
+    deliveries: Vec<Later>,
+}
+
+impl Waiting {
+    fn new(gather: Duration) -> Self {
+        Self { gather, since: None, deliveries: Vec::new() }
+    }
+
+    fn add(&mut self, later: Later) {
+        self.since.get_or_insert_with(Instant::now);
+        self.deliveries.push(later);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.deliveries.is_empty()
+    }
+
+    /// Nothing more can come: no reason to wait.
+    fn hurry(&mut self) {
+        self.gather = Duration::ZERO;
+    }
+
+    /// What waits, by delay queue. One message for each, unless its list alone would be too large for a message.
+    fn take(&mut self, event_bytes: usize) -> Vec<Task> {
+        self.since = None;
+        settle::by_delay_queue(std::mem::take(&mut self.deliveries), event_bytes)
+            .into_iter()
+            .map(|(tier, group)| Task::Park(tier, group))
+            .collect()
+    }
+}
+
+/// How old an event is: counted from when it was first seen.
+fn age(work: &Work, now: Timestamp) -> Duration {
+    work.first_seen.age_at(now)
+}

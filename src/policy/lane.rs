@@ -13,13 +13,13 @@ const LINE_WORTH: Duration = Duration::from_secs(1);
 /// No line holds more than this part of the window, however fast the target.
 const LONGEST_LINE: u32 = 8;
 
-/// How much a new latency weighs in the average: 1/8.
-const LATENCY_WEIGHT: u32 = 8;
+/// How much a new latency weighs in the average.
+const LATENCY_WEIGHT: f64 = 0.125;
 
 /// All lanes, and the window they share.
 #[derive(Debug)]
 pub struct Lanes {
-    lanes: HashMap<LaneKey, Lane>,
+    by_key: HashMap<LaneKey, Lane>,
     /// How many deliveries of suspects may be in flight or in line, all together.
     suspects_allowed: u32,
     suspects_held: u32,
@@ -70,7 +70,7 @@ impl Lanes {
     #[must_use]
     pub fn new(window: u32) -> Self {
         Self {
-            lanes: HashMap::new(),
+            by_key: HashMap::new(),
             suspects_allowed: (window / 2).max(1),
             suspects_held: 0,
             longest_line: (window / LONGEST_LINE).max(1),
@@ -80,9 +80,9 @@ impl Lanes {
     /// Asks for a place in a lane that may have `cap` requests in flight.
     pub fn admit(&mut self, key: &LaneKey, cap: u32) -> Admission {
         let suspects_full = self.suspects_held >= self.suspects_allowed;
-        let lane = match self.lanes.get_mut(key) {
+        let lane = match self.by_key.get_mut(key) {
             Some(lane) => lane,
-            None => self.lanes.entry(key.clone()).or_default(),
+            None => self.by_key.entry(key.clone()).or_default(),
         };
         let place = Place { suspect: lane.health == Health::Suspect };
         if place.suspect && suspects_full {
@@ -107,7 +107,7 @@ impl Lanes {
 
     /// Whether the first in line may go: takes a place in flight for it. The caller keeps the order of the line.
     pub fn step_up(&mut self, key: &LaneKey, cap: u32) -> bool {
-        match self.lanes.get_mut(key) {
+        match self.by_key.get_mut(key) {
             Some(lane) if lane.in_line > 0 && lane.in_flight < cap => {
                 lane.in_line -= 1;
                 lane.in_flight += 1;
@@ -119,7 +119,7 @@ impl Lanes {
 
     /// Leaves the line without having been sent.
     pub fn leave(&mut self, key: &LaneKey, place: Place) {
-        if let Some(lane) = self.lanes.get_mut(key) {
+        if let Some(lane) = self.by_key.get_mut(key) {
             lane.in_line = lane.in_line.saturating_sub(1);
         }
         self.give_back(key, place);
@@ -128,12 +128,12 @@ impl Lanes {
     /// An attempt ended: `answered` says whether the target gave any answer at all, even a 500. `None` says that
     /// nothing was learnt about the target.
     pub fn finished(&mut self, key: &LaneKey, place: Place, answered: Option<(bool, Duration)>) {
-        if let Some(lane) = self.lanes.get_mut(key) {
+        if let Some(lane) = self.by_key.get_mut(key) {
             lane.in_flight = lane.in_flight.saturating_sub(1);
             if let Some((answered, latency)) = answered {
                 lane.health = if answered { Health::Answering } else { Health::Suspect };
                 lane.latency = Some(match lane.latency {
-                    Some(known) => known - known / LATENCY_WEIGHT + latency / LATENCY_WEIGHT,
+                    Some(known) => known.mul_f64(1.0 - LATENCY_WEIGHT) + latency.mul_f64(LATENCY_WEIGHT),
                     None => latency,
                 });
                 if answered {
@@ -149,7 +149,7 @@ impl Lanes {
     /// How many deliveries are in flight and in line, and how many lanes have any state.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        self.lanes.values().fold(Totals { lanes: self.lanes.len(), ..Totals::default() }, |sum, lane| Totals {
+        self.by_key.values().fold(Totals { lanes: self.by_key.len(), ..Totals::default() }, |sum, lane| Totals {
             in_flight: sum.in_flight + lane.in_flight,
             in_line: sum.in_line + lane.in_line,
             ..sum
@@ -158,7 +158,7 @@ impl Lanes {
 
     fn give_back(&mut self, key: &LaneKey, place: Place) {
         if place.suspect
-            && let Some(lane) = self.lanes.get_mut(key)
+            && let Some(lane) = self.by_key.get_mut(key)
             && lane.as_suspect > 0
         {
             lane.as_suspect -= 1;
@@ -170,11 +170,11 @@ impl Lanes {
     /// A lane that nobody uses and that says nothing that a new one would not say needs no memory.
     fn forget_if_idle(&mut self, key: &LaneKey) {
         if self
-            .lanes
+            .by_key
             .get(key)
             .is_some_and(|lane| lane.in_flight == 0 && lane.in_line == 0 && lane.health == Health::Suspect)
         {
-            self.lanes.remove(key);
+            self.by_key.remove(key);
         }
     }
 }
@@ -324,8 +324,8 @@ mod tests {
                 prop_assert_eq!(totals.in_flight as usize, flying.len());
                 prop_assert_eq!(totals.in_line as usize, lining.len());
                 prop_assert!(lanes.suspects_held <= lanes.suspects_allowed);
-                prop_assert_eq!(lanes.suspects_held, lanes.lanes.values().map(|lane| lane.as_suspect).sum::<u32>());
-                prop_assert!(lanes.lanes.values().all(|lane| lane.in_flight <= cap));
+                prop_assert_eq!(lanes.suspects_held, lanes.by_key.values().map(|lane| lane.as_suspect).sum::<u32>());
+                prop_assert!(lanes.by_key.values().all(|lane| lane.in_flight <= cap));
             }
             for (key, place) in flying { lanes.finished(&key, place, Some((false, Duration::ZERO))); }
             for (key, place) in lining { lanes.leave(&key, place); }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::domain::RetryPolicy;
 
 /// The longest wait that `Retry-After` can ask for.
-pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(6 * 60 * 60);
+pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(6);
 
 /// The wait after the `failed`-th failed attempt (counted from 1): `backoff * 2^(failed - 1)`, or what the receiver
 /// asked for with `Retry-After` when that is longer, at most six hours. `None` when no attempt is left.

@@ -1,0 +1,204 @@
+//! Puts the service together, runs it, and takes it apart in order.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::{Notify, watch},
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    admin::{self, Readiness},
+    broker::{BrokerOutbox, ConsumerSettings, Consumers, Inbound, Publisher, topology::Topology},
+    config::Config,
+    flow::{Flow, FlowSettings, StopSignals},
+    store::Subscriptions,
+    webhook::Client,
+};
+
+/// After the grace period: for settling what was cut off, and for the last confirms and acks.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Room for a `Parked` besides its event: nothing larger comes from docrelay itself.
+const PARKED_OVERHEAD: u64 = 4 * 1024 * 1024;
+
+type Flows = Flow<Client>;
+
+/// Runs the service until SIGTERM or SIGINT, then stops it in order. SIGHUP reads the subscriptions again. A second
+/// signal ends the process at once.
+///
+/// # Errors
+/// When the service cannot start: what to mend is in the error. A broker that is not there is no such reason.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let mut hang_up = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    let service = Service::start(config).await?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hang_up.recv() => service.reload.notify_one(),
+        }
+    }
+    tokio::select! {
+        drained = service.stop() => {
+            tracing::info!(finished = drained.finished, "Stopped");
+            Ok(())
+        }
+        _ = terminate.recv() => Err(anyhow::anyhow!("a second signal: ended at once")),
+        _ = interrupt.recv() => Err(anyhow::anyhow!("a second signal: ended at once")),
+    }
+}
+
+/// A running service.
+#[derive(Debug)]
+pub struct Service {
+    /// Where health is served.
+    pub admin: SocketAddr,
+    /// Notified, it makes the service read its subscriptions again.
+    pub reload: Arc<Notify>,
+    stopping: CancellationToken,
+    stop: StopSignals,
+    stopped: CancellationToken,
+    give_up: CancellationToken,
+    grace: Duration,
+    /// What is done with messages.
+    messages: TaskTracker,
+    /// Everything else.
+    tasks: TaskTracker,
+    consuming: JoinHandle<()>,
+    publishing: JoinHandle<()>,
+}
+
+/// How a service stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Whether everything in flight finished within the grace period.
+    pub finished: bool,
+}
+
+impl Service {
+    /// Starts the service: reads the subscriptions, then connects, then consumes.
+    ///
+    /// # Errors
+    /// When the subscriptions cannot be read, the address is taken, or TLS cannot be set up.
+    pub async fn start(config: Config) -> anyhow::Result<Self> {
+        let subscriptions = Subscriptions::load(config.subscriptions.file.clone(), (&config).into()).await?;
+        let subscriptions = Arc::new(subscriptions);
+        let client = Client::new(&config.egress, config.delivery.connect_timeout, &[])?;
+        let listener = TcpListener::bind(config.admin.listen).await;
+        let listener = listener.with_context(|| format!("cannot listen on {} (admin.listen)", config.admin.listen))?;
+        let admin_address = listener.local_addr()?;
+
+        let (messages, tasks, reload) = (TaskTracker::new(), TaskTracker::new(), Arc::new(Notify::new()));
+        let (stopping, stopped, give_up) = Default::default();
+        let stop = StopSignals::default();
+        let topology = Arc::new(Topology::new(&config.broker));
+
+        let (publisher, publishing) = Publisher::new(config.broker.clone(), Arc::clone(&topology), CancellationToken::clone(&give_up));
+        let publishing = tasks.spawn(publishing);
+        let standing = publisher.standing();
+        let outbox = BrokerOutbox::new(publisher, topology.names.clone());
+        let source = Arc::clone(&subscriptions);
+        let flow: Arc<Flows> = Arc::new(Flow::new(
+            outbox,
+            client,
+            move || source.current(),
+            standing.clone(),
+            flow_settings(&config),
+            stop.clone(),
+        ));
+
+        let settings = ConsumerSettings {
+            largest_message: config.events.max_bytes + PARKED_OVERHEAD,
+            broker: config.broker,
+            topology,
+        };
+        let consumers = Consumers::new(settings, standing.clone(), tasks.clone());
+        let consuming = consumers.consuming();
+        tasks.spawn(follow_consuming(Arc::clone(&flow), consuming.clone(), CancellationToken::clone(&stopping)));
+        subscriptions.watch(&tasks, CancellationToken::clone(&stopping), Arc::clone(&reload));
+        let readiness = Readiness::new(standing, consuming, subscriptions, CancellationToken::clone(&stopping));
+        tasks.spawn(serve_admin(listener, readiness, CancellationToken::clone(&stopped)));
+        let consuming = tasks.spawn(consumers.run(hand_to(flow, messages.clone()), stop.draining.clone(), CancellationToken::clone(&stopped)));
+        Ok(Self {
+            admin: admin_address,
+            reload,
+            stopping,
+            stop,
+            stopped,
+            give_up,
+            grace: config.shutdown.grace,
+            messages,
+            tasks,
+            consuming,
+            publishing,
+        })
+    }
+
+    /// Stops the service in order. What cannot be settled any more is left to the broker, which gives it again.
+    pub async fn stop(self) -> Drained {
+        // 1 No new traffic is sent to us.
+        self.stopping.cancel();
+        // 2 No new messages; what stands in line is parked.
+        self.stop.draining.cancel();
+        // 3 What is in flight finishes.
+        self.messages.close();
+        let finished = timeout(self.grace, self.messages.wait()).await.is_ok();
+        // 4 The rest is cut off, settled as interrupted, and parked.
+        self.stop.abandon.cancel();
+        let settled = timeout(LAST_WORDS, self.messages.wait()).await.is_ok();
+        // 5 Last acks, last confirms.
+        let acked = timeout(LAST_WORDS, self.consuming).await.is_ok();
+        self.stopped.cancel();
+        let published = timeout(LAST_WORDS, self.publishing).await.is_ok();
+        self.give_up.cancel();
+        if !(settled && acked && published) {
+            tracing::warn!(settled, acked, published, "Not everything could be told to the broker; it gives those messages again");
+        }
+        // 6 The rest of the tasks.
+        self.tasks.close();
+        drop(timeout(LAST_WORDS, self.tasks.wait()).await);
+        Drained { finished }
+    }
+}
+
+fn flow_settings(config: &Config) -> FlowSettings {
+    FlowSettings {
+        max_event_bytes: config.events.max_bytes,
+        delay_unit: config.broker.delay_unit,
+        max_age: config.delivery.max_age,
+        window: u32::from(config.broker.prefetch),
+    }
+}
+
+/// Every message is a task of its own.
+fn hand_to(flow: Arc<Flows>, messages: TaskTracker) -> impl Fn(Inbound) + Send + Sync + 'static {
+    move |message| {
+        let flow = Arc::clone(&flow);
+        messages.spawn(async move { flow.on_message(message).await });
+    }
+}
+
+async fn follow_consuming(flow: Arc<Flows>, mut consuming: watch::Receiver<bool>, stopping: CancellationToken) {
+    loop {
+        let now = *consuming.borrow_and_update();
+        flow.consuming(now);
+        tokio::select! {
+            changed = consuming.changed() => if changed.is_err() { return },
+            () = stopping.cancelled() => return,
+        }
+    }
+}
+
+async fn serve_admin(listener: TcpListener, readiness: Readiness, stop: CancellationToken) {
+    if let Err(error) = admin::serve(listener, readiness, stop).await {
+        tracing::error!(%error, "Health is not served any more");
+    }
+}

@@ -1,0 +1,161 @@
+//! One delivery: is it known, may it start, how did the attempt go, what follows.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::FutureExt as _;
+use tokio::time::Instant;
+
+use super::{
+    Flow, age,
+    decide::{self, Start, Step},
+    intake::Work,
+    ports::Courier,
+    register::{Entered, Stay, StayKey},
+    settle::Told,
+};
+use crate::{
+    broker::{Confirmed, Receipt, Standing},
+    domain::{Answer, Attempt, DeliveryId, FailureKind, Owed, Subscription, Wait, now},
+    policy::wait,
+    store::Snapshot,
+    webhook,
+};
+
+/// How a delivery left this process.
+#[derive(Debug)]
+pub(super) enum Carried {
+    /// Everything it owed is confirmed.
+    Settled(StayKey, Confirmed),
+    /// It must wait: in the broker.
+    Later(Box<Later>),
+    /// It was not begun, or its end could not be told: the broker gives its message again.
+    LeftToBroker,
+}
+
+/// A delivery that must wait in the broker.
+#[derive(Debug)]
+pub(super) struct Later {
+    pub(super) stay: Stay,
+    /// As it is to be parked, but for the first hop.
+    pub(super) owed: Owed,
+    /// What to tell upstream once it is parked: a failed attempt.
+    pub(super) told: Option<Box<Told>>,
+}
+
+impl<C: Courier> Flow<C> {
+    /// Carries one delivery as far as it can go now.
+    pub(super) async fn carry(&self, work: &Work, snapshot: &Snapshot, receipt: &Receipt, owed: Owed) -> Carried {
+        let id = DeliveryId::of(&work.event.id, &owed.subscription);
+        let key = StayKey { delivery: id, hop: owed.hop };
+        let stay = match self.register.enter(key).await {
+            Entered::Mine(stay) => stay,
+            Entered::Settled(proof) => return Carried::Settled(key, proof),
+        };
+        if owed.units_left > 0 {
+            return later(stay, owed, None);
+        }
+        match decide::start(&owed, snapshot.by_id(&owed.subscription), age(work, now()), self.settings.max_age) {
+            Start::Wait(wait) => later(stay, self.waiting(owed, Wait::Limit, wait), None),
+            Start::End(ending) => {
+                let subscription = snapshot.by_id(&owed.subscription).cloned();
+                self.conclude(work, stay, Told::without_attempt(owed, subscription, ending)).await
+            }
+            Start::Attempt(subscription) => self.try_now(work, receipt, stay, owed, subscription).await,
+        }
+    }
+
+    /// Asks for a place, makes the attempt, and does what follows.
+    async fn try_now(
+        &self,
+        work: &Work,
+        receipt: &Receipt,
+        stay: Stay,
+        mut owed: Owed,
+        subscription: &Arc<Subscription>,
+    ) -> Carried {
+        self.until_publishing_is_open().await;
+        let place = self.lanes.enter(&subscription.lane, subscription.max_in_flight, &self.stop.draining).await;
+        let (Some(permit), false) = (place, self.stop.draining.is_cancelled()) else {
+            return later(stay, self.waiting(owed, Wait::Limit, self.settings.delay_unit), None);
+        };
+        // The semaphore is never closed.
+        let Ok(_window) = self.window.acquire().await else { return Carried::LeftToBroker };
+        if receipt.is_stale() {
+            // Not begun, and the broker gives its message again, perhaps to another replica.
+            return Carried::LeftToBroker;
+        }
+        owed.attempts += 1;
+        let attempt = self.attempt(work, subscription, stay.key().delivery, owed.attempts).await;
+        permit.finished(heard(&attempt));
+        let now = now();
+        match decide::after_attempt(owed.attempts, &attempt.answer, age(work, now), &subscription.retry) {
+            Step::End(ending) => {
+                let told = Told::after_attempt(owed, subscription.clone(), ending, attempt);
+                self.conclude(work, stay, told).await
+            }
+            Step::Retry { wait, kind, text } => {
+                owed.last_error = Some(kind);
+                let owed = self.waiting(owed, Wait::Retry, wait);
+                let told =
+                    Told::failed_attempt(owed.clone(), subscription.clone(), (kind, text), attempt, now.after(wait));
+                later(stay, owed, Some(Box::new(told)))
+            }
+        }
+    }
+
+    /// One attempt. A panic in it ends this delivery and touches nothing else; a stop cuts it off.
+    async fn attempt(&self, work: &Work, subscription: &Subscription, delivery: DeliveryId, number: u32) -> Attempt {
+        let (started_at, started) = (now(), Instant::now());
+        let ended = |answer| Attempt { started_at, latency: started.elapsed(), answer };
+        let body = match work.body(subscription) {
+            Ok(body) => body,
+            Err(error) => {
+                return ended(Answer::Unsendable { kind: FailureKind::Internal, text: error.to_string() });
+            }
+        };
+        let request =
+            webhook::Request { event: &work.event, subscription, delivery, attempt: number, at: started_at, body };
+        tokio::select! {
+            biased;
+            sent = AssertUnwindSafe(self.courier.send(request)).catch_unwind() => sent.unwrap_or_else(|_panic| {
+                tracing::error!(delivery.id = %delivery, "An attempt panicked: a defect of docrelay");
+                let text = "a defect of docrelay; its log has the details".to_owned();
+                ended(Answer::Unsendable { kind: FailureKind::Internal, text })
+            }),
+            () = self.stop.abandon.cancelled() => {
+                let text = "docrelay stopped during the attempt".to_owned();
+                ended(Answer::None { kind: FailureKind::Interrupted, text })
+            }
+        }
+    }
+
+    /// No new attempt starts while its result could not be published.
+    async fn until_publishing_is_open(&self) {
+        if *self.publishing.borrow() == Standing::Open {
+            return;
+        }
+        let mut publishing = self.publishing.clone();
+        tokio::select! {
+            // An error means that publishing has ended, and then the service is at its end too.
+            open = publishing.wait_for(|standing| *standing == Standing::Open) => drop(open),
+            () = self.stop.draining.cancelled() => {}
+        }
+    }
+
+    fn waiting(&self, owed: Owed, wait: Wait, length: Duration) -> Owed {
+        Owed { wait, units_left: wait::units(length, self.settings.delay_unit), ..owed }
+    }
+}
+
+fn later(stay: Stay, owed: Owed, told: Option<Box<Told>>) -> Carried {
+    Carried::Later(Box::new(Later { stay, owed, told }))
+}
+
+/// What an attempt says about its target: whether it answered at all, and how fast. Our own doing says nothing.
+fn heard(attempt: &Attempt) -> Option<(bool, Duration)> {
+    match &attempt.answer {
+        Answer::Response { .. } => Some((true, attempt.latency)),
+        Answer::None { kind: FailureKind::Interrupted, .. } | Answer::Unsendable { .. } => None,
+        Answer::None { .. } => Some((false, attempt.latency)),
+    }
+}

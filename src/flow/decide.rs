@@ -1,0 +1,200 @@
+//! What follows for a delivery. Pure: the age and the answer come in, a step goes out.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    domain::{Answer, FailureKind, Outcome, Owed, RetryPolicy, Subscription},
+    policy::schedule,
+};
+
+/// How long a delivery waits whose subscription is not known: absence is never deletion, only a fresh look decides.
+const UNKNOWN_SUBSCRIPTION_WAIT: Duration = Duration::from_secs(64);
+
+/// What to do with a delivery whose wait is over.
+#[derive(Debug)]
+pub(crate) enum Start<'a> {
+    /// Try it.
+    Attempt(&'a Arc<Subscription>),
+    /// It is over without an attempt.
+    End(Ending),
+    /// Wait on, without an attempt.
+    Wait(Duration),
+}
+
+/// What to do after an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// It is over.
+    End(Ending),
+    /// The attempt failed; wait, then try again.
+    Retry {
+        /// How long, at least.
+        wait: Duration,
+        /// Why it failed.
+        kind: FailureKind,
+        /// Why, for people.
+        text: String,
+    },
+}
+
+/// How a delivery ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ending {
+    pub(crate) outcome: Outcome,
+    pub(crate) error: Option<(FailureKind, String)>,
+}
+
+impl Ending {
+    fn failed(outcome: Outcome, kind: FailureKind, text: impl Into<String>) -> Self {
+        Self { outcome, error: Some((kind, text.into())) }
+    }
+}
+
+/// Whether a delivery of this age may be tried now. `max_age` is for a subscription that is not known.
+pub(crate) fn start<'a>(
+    owed: &Owed,
+    subscription: Option<&'a Arc<Subscription>>,
+    age: Duration,
+    max_age: Duration,
+) -> Start<'a> {
+    let Some(subscription) = subscription else {
+        return if age >= max_age {
+            Start::End(too_old(age, max_age))
+        } else {
+            Start::Wait(UNKNOWN_SUBSCRIPTION_WAIT.min(max_age.saturating_sub(age)))
+        };
+    };
+    let retry = &subscription.retry;
+    if !subscription.enabled {
+        return Start::End(Ending::failed(
+            Outcome::Cancelled,
+            FailureKind::Disabled,
+            "the subscription was disabled while the delivery waited",
+        ));
+    }
+    if age >= retry.max_age {
+        return Start::End(too_old(age, retry.max_age));
+    }
+    if owed.attempts >= retry.max_attempts {
+        // The subscription allows fewer attempts than it did.
+        let kind = owed.last_error.unwrap_or(FailureKind::Internal);
+        return Start::End(Ending::failed(Outcome::Exhausted, kind, "no attempt is left"));
+    }
+    Start::Attempt(subscription)
+}
+
+/// What follows the `attempts`-th attempt, which ended with `answer` when the event was `age` old.
+pub(crate) fn after_attempt(attempts: u32, answer: &Answer, age: Duration, retry: &RetryPolicy) -> Step {
+    let (kind, text, retry_after) = match answer {
+        Answer::Response { status: 200..=299, .. } => {
+            return Step::End(Ending { outcome: Outcome::Delivered, error: None });
+        }
+        Answer::Response { status: 410, .. } => {
+            return Step::End(Ending::failed(Outcome::Rejected, FailureKind::Gone, "the target answered 410 Gone"));
+        }
+        Answer::Unsendable { kind, text } => {
+            return Step::End(Ending::failed(Outcome::Rejected, *kind, text.clone()));
+        }
+        Answer::Response { status, retry_after, .. } => {
+            (FailureKind::Status, format!("the target answered {status}"), *retry_after)
+        }
+        Answer::None { kind, text } => (*kind, text.clone(), None),
+    };
+    match schedule::wait_after(attempts, retry, retry_after) {
+        None => Step::End(Ending::failed(Outcome::Exhausted, kind, text)),
+        Some(wait) if age.saturating_add(wait) >= retry.max_age => {
+            let text = format!("{text}; the next attempt would be too late: the delivery ends at {:?}", retry.max_age);
+            Step::End(Ending::failed(Outcome::Exhausted, FailureKind::TooOld, text))
+        }
+        Some(wait) => Step::Retry { wait, kind, text },
+    }
+}
+
+fn too_old(age: Duration, max_age: Duration) -> Ending {
+    let text = format!("{} s old, and the delivery ends at {} s", age.as_secs(), max_age.as_secs());
+    Ending::failed(Outcome::Exhausted, FailureKind::TooOld, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn policy() -> RetryPolicy {
+        RetryPolicy { backoff: Duration::from_secs(2), max_attempts: 10, max_age: Duration::from_secs(86_400) }
+    }
+
+    fn status(status: u16) -> Answer {
+        Answer::Response { status, retry_after: None, body: Bytes::new(), cut: false }
+    }
+
+    fn answers() -> impl Strategy<Value = Answer> {
+        prop_oneof![
+            (100u16..600, proptest::option::of(0u64..100_000)).prop_map(|(status, after)| Answer::Response {
+                status,
+                retry_after: after.map(Duration::from_secs),
+                body: Bytes::new(),
+                cut: false,
+            }),
+            Just(Answer::None { kind: FailureKind::Timeout, text: "late".to_owned() }),
+            Just(Answer::Unsendable { kind: FailureKind::Template, text: "..".to_owned() }),
+        ]
+    }
+
+    #[test]
+    fn a_success_and_a_410_end_a_delivery_at_once() {
+        for code in [200, 204, 299] {
+            let step = after_attempt(1, &status(code), Duration::ZERO, &policy());
+            assert_eq!(step, Step::End(Ending { outcome: Outcome::Delivered, error: None }));
+        }
+        let Step::End(ending) = after_attempt(1, &status(410), Duration::ZERO, &policy()) else { panic!("must end") };
+        assert_eq!((ending.outcome, ending.error.unwrap().0), (Outcome::Rejected, FailureKind::Gone));
+    }
+
+    #[test]
+    fn every_other_status_and_every_silence_is_tried_again() {
+        for code in [100, 301, 304, 400, 404, 429, 500, 503] {
+            let step = after_attempt(1, &status(code), Duration::ZERO, &policy());
+            assert!(
+                matches!(step, Step::Retry { wait, kind: FailureKind::Status, .. } if wait == Duration::from_secs(2))
+            );
+        }
+        let silence = Answer::None { kind: FailureKind::Dns, text: String::new() };
+        let step = after_attempt(3, &silence, Duration::ZERO, &policy());
+        assert!(matches!(step, Step::Retry { wait, kind: FailureKind::Dns, .. } if wait == Duration::from_secs(8)));
+    }
+
+    #[test]
+    fn a_delivery_of_an_unknown_subscription_waits_until_it_is_too_old() {
+        let owed = Owed::first("gone".parse().unwrap());
+        let max_age = Duration::from_secs(100);
+        assert!(
+            matches!(start(&owed, None, Duration::ZERO, max_age), Start::Wait(wait) if wait == UNKNOWN_SUBSCRIPTION_WAIT)
+        );
+        let Start::End(ending) = start(&owed, None, max_age, max_age) else { panic!("must end") };
+        assert_eq!((ending.outcome, ending.error.unwrap().0), (Outcome::Exhausted, FailureKind::TooOld));
+    }
+
+    proptest! {
+        #[test]
+        fn every_chain_of_attempts_ends_within_the_cap_in_exactly_one_ending(
+            answers in proptest::collection::vec(answers(), 20), max_attempts in 1u32..=15, max_age in 1u64..100_000,
+        ) {
+            let policy = RetryPolicy { max_attempts, max_age: Duration::from_secs(max_age), ..policy() };
+            let (mut age, mut ended) = (Duration::ZERO, false);
+            for (attempt, answer) in (1..).zip(answers) {
+                match after_attempt(attempt, &answer, age, &policy) {
+                    Step::End(_) => { ended = true; break; }
+                    Step::Retry { wait, .. } => {
+                        prop_assert!(attempt < max_attempts);
+                        age += wait;
+                        prop_assert!(age < policy.max_age, "no wait outlives the delivery");
+                    }
+                }
+            }
+            prop_assert!(ended);
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Opens a message: what happened, and what is still owed. Pure.
+
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+
+use crate::{
+    broker::{
+        DeadLetter, Origin, Properties, Source,
+        codec::{self, Checked, DecodeError, Known},
+    },
+    domain::{
+        DeliveryResult, DocumentEvent, InvalidReason, Outcome, Owed, Payload, Subscription, Timestamp, TraceContext,
+    },
+    flow::matching,
+    payload::{self, RenderError},
+    store::Snapshot,
+};
+
+/// An event in hand, with everything its deliveries share.
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub(crate) event: DocumentEvent,
+    /// The event's bytes as they came.
+    pub(crate) raw: Bytes,
+    pub(crate) first_seen: Timestamp,
+    pub(crate) fan_out: u32,
+    pub(crate) trace: TraceContext,
+    contractfit: OnceLock<Result<Bytes, RenderError>>,
+}
+
+impl Work {
+    /// The body of a subscription's payload, rendered once for all that share it.
+    pub(crate) fn body(&self, subscription: &Subscription) -> Result<Bytes, &RenderError> {
+        let rendered = match subscription.payload {
+            Payload::ContractFit => &self.contractfit,
+        };
+        match rendered.get_or_init(|| payload::render(subscription.payload, &self.event)) {
+            Ok(body) => Ok(body.clone()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// A message, opened.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) work: Work,
+    pub(crate) owed: Vec<Owed>,
+}
+
+/// A message that cannot be processed: what to set aside, and what to tell upstream if enough could be read.
+#[derive(Debug)]
+pub(crate) struct Unreadable {
+    pub(crate) letter: DeadLetter,
+    pub(crate) result: Option<DeliveryResult>,
+}
+
+/// Opens a message: an event owes a delivery to everyone it matches, a parked message owes what it says.
+pub(crate) fn open(
+    source: Source,
+    body: &Bytes,
+    properties: &Properties,
+    snapshot: &Snapshot,
+    max_bytes: u64,
+    now: Timestamp,
+) -> Result<Opened, Box<Unreadable>> {
+    let opened = match source {
+        Source::Events => open_event(body, properties, snapshot, max_bytes, now),
+        Source::Due => open_parked(body),
+    };
+    opened.map_err(|error| Box::new(unreadable(source, body, properties, error, now)))
+}
+
+fn open_event(
+    body: &Bytes,
+    properties: &Properties,
+    snapshot: &Snapshot,
+    max_bytes: u64,
+    now: Timestamp,
+) -> Result<Opened, DecodeError> {
+    let event = codec::decode_event(body, max_bytes, Checked::NotYet)?;
+    if let Err(mut error) = codec::check_properties(properties) {
+        error.known = Some(Box::new(Known::of(&event)));
+        return Err(error);
+    }
+    let owed: Vec<_> = matching::matches(&event, snapshot).into_iter().map(|it| Owed::first(it.id.clone())).collect();
+    let work = Work {
+        event,
+        raw: body.clone(),
+        first_seen: now,
+        fan_out: u32::try_from(owed.len()).unwrap_or(u32::MAX),
+        trace: properties.trace.clone(),
+        contractfit: OnceLock::new(),
+    };
+    Ok(Opened { work, owed })
+}
+
+fn open_parked(body: &Bytes) -> Result<Opened, DecodeError> {
+    let parked = codec::decode_parked(body)?;
+    let work = Work {
+        event: codec::decode_event(&parked.event, u64::MAX, Checked::Before)?,
+        raw: parked.event,
+        first_seen: parked.first_seen,
+        fan_out: parked.fan_out,
+        trace: parked.trace,
+        contractfit: OnceLock::new(),
+    };
+    Ok(Opened { work, owed: parked.owed })
+}
+
+fn unreadable(source: Source, body: &Bytes, properties: &Properties, error: DecodeError, now: Timestamp) -> Unreadable {
+    let organization = error.known.as_ref().map(|known| known.organization.clone());
+    let result =
+        error.known.as_ref().map(|known| invalid(known, error.reason, format!("{}: {}", error.field, error.detail)));
+    Unreadable {
+        result,
+        letter: DeadLetter {
+            body: body.clone(),
+            properties: properties.clone(),
+            reason: error.reason,
+            field: error.field,
+            detail: error.detail,
+            organization,
+            origin: match source {
+                Source::Events => Origin::Events,
+                Source::Due => Origin::Due,
+            },
+            at: now,
+        },
+    }
+}
+
+fn invalid(known: &Known, reason: InvalidReason, text: String) -> DeliveryResult {
+    DeliveryResult {
+        delivery: None,
+        event_id: known.event.clone(),
+        document: known.document.clone(),
+        subscription: None,
+        organization: known.organization.clone(),
+        project: known.project.clone(),
+        inbox: known.inbox.clone(),
+        event: known.name,
+        outcome: Outcome::Invalid,
+        attempt: 0,
+        max_attempts: 0,
+        fan_out: 0,
+        status_code: None,
+        response_body: Bytes::new(),
+        response_body_cut: false,
+        error: Some(reason.as_str()),
+        error_text: text,
+        latency: std::time::Duration::ZERO,
+        attempted_at: None,
+        next_attempt_at: None,
+        target: String::new(),
+        round: 0,
+    }
+}

@@ -1,0 +1,356 @@
+//! Remembers what is in flight and what was settled, by (delivery id, hop), so that a message that comes again causes
+//! no second request while this process lives.
+//!
+//! An entry lives until a minute after its message was acked. The minute counts only while messages come in: after a
+//! broker that was away for an hour, what was acked just before is still known.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::oneshot, time::Instant};
+
+use crate::{
+    broker::{Acked, Confirmed},
+    domain::DeliveryId,
+};
+
+/// How long an entry outlives its ack. Far above the time in which a broken connection is noticed.
+const KEEP: Duration = Duration::from_mins(1);
+
+/// How long an entry lives whose ack went nowhere: its message comes again, here or at another replica.
+const KEEP_UNACKED: Duration = Duration::from_mins(10);
+
+/// No more entries than this; the oldest go first.
+const MOST: usize = 200_000;
+
+/// One stay of a delivery in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct StayKey {
+    pub(crate) delivery: DeliveryId,
+    pub(crate) hop: u32,
+}
+
+/// What is in flight and what was settled.
+#[derive(Debug)]
+pub(crate) struct Register {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    entries: HashMap<StayKey, Entry>,
+    /// Entries with the ordinary time to live, in the order of their ends.
+    ordinary: VecDeque<(Duration, StayKey)>,
+    /// Entries with another time to live.
+    special: BinaryHeap<Reverse<(Duration, StayKey)>>,
+    clock: Clock,
+}
+
+#[derive(Debug)]
+enum Entry {
+    /// In flight here; whoever comes with the same message waits.
+    Running { waiting: Vec<oneshot::Sender<()>>, keep_until: Duration },
+    /// Everything it owed is confirmed.
+    Settled { proof: Confirmed, keep_until: Duration },
+    /// It may come twice: not here yet.
+    Expected { keep_until: Duration },
+}
+
+/// Time that passes only while messages come in.
+#[derive(Debug)]
+struct Clock {
+    origin: Instant,
+    stood_still: Duration,
+    stopped_at: Option<Instant>,
+}
+
+impl Clock {
+    fn now(&self) -> Duration {
+        self.stopped_at.unwrap_or_else(Instant::now).duration_since(self.origin).saturating_sub(self.stood_still)
+    }
+}
+
+/// How a stay begins.
+pub(crate) enum Entered {
+    /// It is this one's to carry out.
+    Mine(Stay),
+    /// It was settled before.
+    Settled(Confirmed),
+}
+
+/// The right, and the duty, to carry out one stay. Dropped without being settled it is free again.
+#[derive(Debug)]
+pub(crate) struct Stay {
+    register: Arc<Register>,
+    key: StayKey,
+    settled: bool,
+}
+
+impl Register {
+    pub(crate) fn new() -> Self {
+        let clock = Clock { origin: Instant::now(), stood_still: Duration::ZERO, stopped_at: None };
+        Self {
+            inner: Mutex::new(Inner {
+                entries: HashMap::new(),
+                ordinary: VecDeque::new(),
+                special: BinaryHeap::new(),
+                clock,
+            }),
+        }
+    }
+
+    /// Begins a stay, or waits until whoever is at it has settled it.
+    pub(crate) async fn enter(self: &Arc<Self>, key: StayKey) -> Entered {
+        loop {
+            let wait = {
+                let mut inner = self.lock();
+                match inner.entries.get_mut(&key) {
+                    Some(Entry::Settled { proof, .. }) => return Entered::Settled(proof.clone()),
+                    Some(Entry::Running { waiting, .. }) => {
+                        let (done, wait) = oneshot::channel();
+                        waiting.push(done);
+                        wait
+                    }
+                    Some(Entry::Expected { keep_until }) => {
+                        let keep_until = *keep_until;
+                        inner.entries.insert(key, Entry::Running { waiting: Vec::new(), keep_until });
+                        return Entered::Mine(Stay { register: Arc::clone(self), key, settled: false });
+                    }
+                    None => {
+                        let keep_until = Duration::ZERO;
+                        inner.entries.insert(key, Entry::Running { waiting: Vec::new(), keep_until });
+                        return Entered::Mine(Stay { register: Arc::clone(self), key, settled: false });
+                    }
+                }
+            };
+            // Either way the entry has changed: look again.
+            drop(wait.await);
+        }
+    }
+
+    /// The message of these stays was answered: they are remembered for a while longer.
+    pub(crate) fn answered(&self, keys: &[StayKey], acked: Acked) {
+        let mut inner = self.lock();
+        let now = inner.clock.now();
+        for key in keys {
+            let Some(Entry::Settled { keep_until, .. }) = inner.entries.get_mut(key) else { continue };
+            let (ordinary, until) = match acked {
+                Acked::Sent => (*keep_until <= now + KEEP, (*keep_until).max(now + KEEP)),
+                Acked::Stale => (false, (*keep_until).max(now + KEEP_UNACKED)),
+            };
+            *keep_until = until;
+            if ordinary {
+                inner.ordinary.push_back((until, *key));
+            } else {
+                inner.special.push(Reverse((until, *key)));
+            }
+        }
+        inner.forget(now);
+    }
+
+    /// A parked message may be with the broker twice: whatever comes first of it is remembered until the other one has
+    /// had its time to come.
+    pub(crate) fn expect_twice(&self, key: StayKey, wait: Duration) {
+        let mut inner = self.lock();
+        let keep_until = inner.clock.now() + wait + KEEP;
+        inner.entries.entry(key).or_insert(Entry::Expected { keep_until });
+        inner.special.push(Reverse((keep_until, key)));
+    }
+
+    /// Whether messages come in: the time to live counts only then.
+    pub(crate) fn consuming(&self, consuming: bool) {
+        let mut inner = self.lock();
+        let clock = &mut inner.clock;
+        match (consuming, clock.stopped_at) {
+            (true, Some(since)) => {
+                clock.stood_still += since.elapsed();
+                clock.stopped_at = None;
+            }
+            (false, None) => clock.stopped_at = Some(Instant::now()),
+            (true, None) | (false, Some(_)) => {}
+        }
+    }
+
+    fn leave(&self, key: StayKey, entry: Option<Entry>) {
+        let before = {
+            let mut inner = self.lock();
+            match entry {
+                Some(entry) => inner.entries.insert(key, entry),
+                None => inner.entries.remove(&key),
+            }
+        };
+        if let Some(Entry::Running { waiting, .. }) = before {
+            for waiting in waiting {
+                // Whoever waited may be gone.
+                waiting.send(()).ok();
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn forget(&mut self, now: Duration) {
+        while let Some((until, key)) = self.ordinary.front().copied()
+            && (until <= now || self.entries.len() > MOST)
+        {
+            self.ordinary.pop_front();
+            self.forget_one(key, now, until > now);
+        }
+        while let Some(Reverse((until, key))) = self.special.peek().copied()
+            && (until <= now || self.entries.len() > MOST)
+        {
+            self.special.pop();
+            self.forget_one(key, now, until > now);
+        }
+    }
+
+    fn forget_one(&mut self, key: StayKey, now: Duration, for_room: bool) {
+        let over = match self.entries.get(&key) {
+            Some(Entry::Settled { keep_until, .. } | Entry::Expected { keep_until }) => for_room || *keep_until <= now,
+            Some(Entry::Running { .. }) | None => false,
+        };
+        if over {
+            self.entries.remove(&key);
+        }
+    }
+}
+
+impl Stay {
+    pub(crate) fn key(&self) -> StayKey {
+        self.key
+    }
+
+    /// Everything this stay owed is confirmed.
+    pub(crate) fn settle(mut self, proof: &Confirmed) {
+        self.settled = true;
+        let keep_until = self.keep_until();
+        self.register.leave(self.key, Some(Entry::Settled { proof: proof.clone(), keep_until }));
+    }
+}
+
+impl Stay {
+    /// Until when it must be remembered whatever its ack says.
+    fn keep_until(&self) -> Duration {
+        match self.register.lock().entries.get(&self.key) {
+            Some(Entry::Running { keep_until, .. }) => *keep_until,
+            Some(Entry::Settled { .. } | Entry::Expected { .. }) | None => Duration::ZERO,
+        }
+    }
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        if !self.settled {
+            let keep_until = self.keep_until();
+            let expected = (keep_until > Duration::ZERO).then_some(Entry::Expected { keep_until });
+            self.register.leave(self.key, expected);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(hop: u32) -> StayKey {
+        StayKey { delivery: DeliveryId::of(&"e".parse().unwrap(), &"s".parse().unwrap()), hop }
+    }
+
+    async fn mine(register: &Arc<Register>, key: StayKey) -> Stay {
+        match register.enter(key).await {
+            Entered::Mine(stay) => stay,
+            Entered::Settled(_) => panic!("must be new"),
+        }
+    }
+
+    async fn is_settled(register: &Arc<Register>, key: StayKey) -> bool {
+        matches!(register.enter(key).await, Entered::Settled(_))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_second_waits_and_finds_it_settled() {
+        let register = Arc::new(Register::new());
+        let stay = mine(&register, key(0)).await;
+        let second = {
+            let register = Arc::clone(&register);
+            async move { is_settled(&register, key(0)).await }
+        };
+        let settle = async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            stay.settle(&Confirmed::nothing_owed())
+        };
+        let (second, ()) = tokio::join!(second, settle);
+        assert!(second);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_given_up_is_free_for_who_waits() {
+        let register = Arc::new(Register::new());
+        let stay = mine(&register, key(0)).await;
+        let second = {
+            let register = Arc::clone(&register);
+            async move { is_settled(&register, key(0)).await }
+        };
+        let give_up = async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            drop(stay)
+        };
+        assert!(!tokio::join!(second, give_up).0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_hop_is_another_stay() {
+        let register = Arc::new(Register::new());
+        mine(&register, key(0)).await.settle(&Confirmed::nothing_owed());
+        assert!(is_settled(&register, key(0)).await);
+        assert!(!is_settled(&register, key(1)).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_entry_lives_a_minute_after_its_ack_and_the_minute_stands_still_without_a_broker() {
+        let register = Arc::new(Register::new());
+        mine(&register, key(0)).await.settle(&Confirmed::nothing_owed());
+        register.answered(&[key(0)], Acked::Sent);
+        tokio::time::advance(Duration::from_secs(50)).await;
+        register.consuming(false);
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        register.consuming(true);
+        register.answered(&[], Acked::Sent);
+        assert!(is_settled(&register, key(0)).await, "an hour without a broker does not count");
+        tokio::time::advance(Duration::from_secs(11)).await;
+        register.answered(&[], Acked::Sent);
+        assert!(!is_settled(&register, key(0)).await, "forgotten after a minute of consuming");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_come_twice_is_remembered_until_the_second_had_its_time() {
+        let register = Arc::new(Register::new());
+        register.expect_twice(key(1), Duration::from_secs(512));
+        tokio::time::advance(Duration::from_secs(512)).await;
+        mine(&register, key(1)).await.settle(&Confirmed::nothing_owed());
+        register.answered(&[key(1)], Acked::Sent);
+        tokio::time::advance(Duration::from_secs(59)).await;
+        register.answered(&[], Acked::Sent);
+        assert!(is_settled(&register, key(1)).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_register_is_bounded_and_the_oldest_go_first() {
+        let register = Arc::new(Register::new());
+        for hop in 0..u32::try_from(MOST).unwrap() + 10 {
+            mine(&register, key(hop)).await.settle(&Confirmed::nothing_owed());
+            register.answered(&[key(hop)], Acked::Sent);
+        }
+        assert_eq!(register.lock().entries.len(), MOST);
+        assert!(is_settled(&register, key(u32::try_from(MOST).unwrap())).await);
+        assert!(!is_settled(&register, key(0)).await);
+    }
+}

@@ -1,0 +1,275 @@
+//! Publishes what a delivery owes: what is parked first, then the result. The proof of both is what an ack asks for.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use super::{
+    Flow, Settled,
+    carry::{Carried, Later},
+    decide::Ending,
+    intake::{Unreadable, Work},
+    ports::Courier,
+    register::{Stay, StayKey},
+};
+use crate::{
+    broker::{Confirmed, DeadLetter, Origin, OutboxError, Properties, codec},
+    domain::{
+        Answer, Attempt, DeliveryResult, FailureKind, InvalidReason, Outcome, Owed, Parked, Subscription, Timestamp,
+        now,
+    },
+    policy::wait::{self, Hop, Tier},
+};
+
+/// A parked message may be this large besides its event: lists of owed deliveries beyond it are split.
+const LIST_BYTES: usize = 3 * 1024 * 1024;
+
+/// What one owed delivery takes in that list, at most: two ids' worth of text and a few numbers.
+const OWED_BYTES: usize = 160;
+
+/// What is to be told upstream about a delivery.
+#[derive(Debug)]
+pub(super) struct Told {
+    owed: Owed,
+    /// `None` when it is not known any more.
+    subscription: Option<Arc<Subscription>>,
+    outcome: Outcome,
+    error: Option<(FailureKind, String)>,
+    attempt: Option<Attempt>,
+    next_attempt_at: Option<Timestamp>,
+}
+
+impl Told {
+    /// The end of a delivery without another attempt.
+    pub(super) fn without_attempt(owed: Owed, subscription: Option<Arc<Subscription>>, ending: Ending) -> Self {
+        let Ending { outcome, error } = ending;
+        Self { owed, subscription, outcome, error, attempt: None, next_attempt_at: None }
+    }
+
+    /// The end of a delivery by an attempt.
+    pub(super) fn after_attempt(owed: Owed, subscription: Arc<Subscription>, ending: Ending, attempt: Attempt) -> Self {
+        let Ending { outcome, error } = ending;
+        Self { owed, subscription: Some(subscription), outcome, error, attempt: Some(attempt), next_attempt_at: None }
+    }
+
+    /// An attempt that failed; another one is due.
+    pub(super) fn failed_attempt(
+        owed: Owed,
+        subscription: Arc<Subscription>,
+        error: (FailureKind, String),
+        attempt: Attempt,
+        next: Timestamp,
+    ) -> Self {
+        Self {
+            owed,
+            subscription: Some(subscription),
+            outcome: Outcome::AttemptFailed,
+            error: Some(error),
+            attempt: Some(attempt),
+            next_attempt_at: Some(next),
+        }
+    }
+}
+
+impl<C: Courier> Flow<C> {
+    /// A delivery is over: tells upstream. The one place through which every final goes.
+    pub(super) async fn conclude(&self, work: &Work, stay: Stay, told: Told) -> Carried {
+        let result = result(work, &stay, told);
+        log(&result);
+        let Ok(proof) = self.outbox.result(&result, &work.trace, now()).await else { return Carried::LeftToBroker };
+        let key = stay.key();
+        stay.settle(&proof);
+        Carried::Settled(key, proof)
+    }
+
+    /// Parks deliveries together, then tells of each what is to be told. `None` when the service stops meanwhile.
+    pub(super) async fn park(&self, work: &Work, tier: Tier, group: Vec<Later>) -> Option<Vec<(StayKey, Confirmed)>> {
+        let parked = Parked {
+            event: work.raw.clone(),
+            first_seen: work.first_seen,
+            fan_out: work.fan_out,
+            trace: work.trace.clone(),
+            owed: group.iter().map(|later| later.owed.clone()).collect(),
+        };
+        let proof = match self.outbox.park(tier, &parked).await {
+            Ok(proof) => proof,
+            Err(OutboxError::Closed) => return None,
+            Err(OutboxError::TooLarge) => return self.too_large_to_park(work, group).await,
+        };
+        let mut settled = Vec::with_capacity(group.len());
+        for Later { stay, owed, told } in group {
+            let mut proof = proof.clone();
+            if let Some(told) = told {
+                let result = result(work, &stay, *told);
+                log(&result);
+                proof = proof.and(&self.outbox.result(&result, &work.trace, now()).await.ok()?);
+            }
+            let key = stay.key();
+            if proof.may_be_repeated() {
+                let next = StayKey { hop: owed.hop, ..key };
+                self.register.expect_twice(next, tier.length(self.settings.delay_unit));
+            }
+            stay.settle(&proof);
+            settled.push((key, proof));
+        }
+        Some(settled)
+    }
+
+    /// What no broker takes is kept by its original bytes, and each delivery ends.
+    async fn too_large_to_park(&self, work: &Work, group: Vec<Later>) -> Option<Vec<(StayKey, Confirmed)>> {
+        let letter = DeadLetter {
+            body: work.raw.clone(),
+            properties: Properties {
+                content_type: Some(codec::CONTENT_TYPE.to_owned()),
+                kind: Some(codec::EVENT_TYPE.to_owned()),
+                message_id: Some(work.event.id.to_string()),
+                trace: work.trace.clone(),
+            },
+            reason: InvalidReason::TooLarge,
+            field: "message".to_owned(),
+            detail: "too large to wait in the broker".to_owned(),
+            organization: Some(work.event.organization.clone()),
+            origin: Origin::Events,
+            at: now(),
+        };
+        let kept = self.outbox.dead(letter).await.ok()?;
+        let mut settled = Vec::with_capacity(group.len());
+        for later in group {
+            let text = "too large to wait in the broker; the event is kept with the dead letters".to_owned();
+            let ending = Ending { outcome: Outcome::Rejected, error: Some((FailureKind::TooLarge, text)) };
+            let subscription = later.told.and_then(|told| told.subscription);
+            match self.conclude(work, later.stay, Told::without_attempt(later.owed, subscription, ending)).await {
+                Carried::Settled(key, proof) => settled.push((key, proof.and(&kept))),
+                Carried::Later(_) | Carried::LeftToBroker => return None,
+            }
+        }
+        Some(settled)
+    }
+
+    /// The event matched nobody: tells upstream once.
+    pub(super) async fn tell_unsubscribed(&self, work: &Work) -> Option<Settled> {
+        let result = about_event(work, Outcome::Unsubscribed);
+        log(&result);
+        let proof = self.outbox.result(&result, &work.trace, now()).await.ok()?;
+        Some(Settled { proof, stays: Vec::new() })
+    }
+
+    /// A message that cannot be processed: keeps its bytes, then tells upstream if it can be said of what.
+    pub(super) async fn set_aside(&self, unreadable: Unreadable) -> Option<Settled> {
+        let Unreadable { letter, result } = unreadable;
+        tracing::warn!(
+            reason = %letter.reason, field = letter.field, detail = letter.detail,
+            organization.id = letter.organization.as_ref().map(tracing::field::display),
+            "A message cannot be processed; it is kept with the dead letters"
+        );
+        let trace = letter.properties.trace.clone();
+        let mut proof = self.outbox.dead(letter).await.ok()?;
+        if let Some(result) = result {
+            proof = proof.and(&self.outbox.result(&result, &trace, now()).await.ok()?);
+        }
+        Some(Settled { proof, stays: Vec::new() })
+    }
+}
+
+/// Groups deliveries by the delay queue of their next hop, and takes that hop off what each has left to wait.
+pub(super) fn by_delay_queue(deliveries: Vec<Later>, event_bytes: usize) -> Vec<(Tier, Vec<Later>)> {
+    let mut groups: BTreeMap<Tier, Vec<Vec<Later>>> = BTreeMap::new();
+    let most = (LIST_BYTES / OWED_BYTES).min((14 * 1024 * 1024usize).saturating_sub(event_bytes) / OWED_BYTES).max(1);
+    for mut later in deliveries {
+        // Whoever waits waits at least one unit.
+        let units = later.owed.units_left.max(1);
+        let Some(Hop { tier, units_left }) = wait::next_hop(later.owed.wait, units) else { continue };
+        later.owed.units_left = units_left;
+        later.owed.hop += 1;
+        let group = groups.entry(tier).or_default();
+        match group.last_mut() {
+            Some(last) if last.len() < most => last.push(later),
+            _ => group.push(vec![later]),
+        }
+    }
+    groups.into_iter().flat_map(|(tier, groups)| groups.into_iter().map(move |group| (tier, group))).collect()
+}
+
+fn about_event(work: &Work, outcome: Outcome) -> DeliveryResult {
+    let event = &work.event;
+    DeliveryResult {
+        delivery: None,
+        event_id: event.id.clone(),
+        document: Some(event.document.clone()),
+        subscription: None,
+        organization: event.organization.clone(),
+        project: event.project.clone(),
+        inbox: event.inbox.clone(),
+        event: Some(event.name()),
+        outcome,
+        attempt: 0,
+        max_attempts: 0,
+        fan_out: work.fan_out,
+        status_code: None,
+        response_body: Bytes::new(),
+        response_body_cut: false,
+        error: None,
+        error_text: String::new(),
+        latency: Duration::ZERO,
+        attempted_at: None,
+        next_attempt_at: None,
+        target: String::new(),
+        round: 0,
+    }
+}
+
+fn result(work: &Work, stay: &Stay, told: Told) -> DeliveryResult {
+    let Told { owed, subscription, outcome, error, attempt, next_attempt_at } = told;
+    let (kind, error_text) = error.map_or((None, String::new()), |(kind, text)| (Some(kind.as_str()), text));
+    let mut result = DeliveryResult {
+        delivery: Some(stay.key().delivery),
+        attempt: owed.attempts,
+        max_attempts: subscription.as_ref().map_or(0, |it| it.retry.max_attempts),
+        target: subscription.as_ref().map_or_else(String::new, |it| it.target.url.host_and_path()),
+        subscription: Some(owed.subscription),
+        round: owed.round,
+        error: kind,
+        error_text,
+        next_attempt_at,
+        ..about_event(work, outcome)
+    };
+    if let Some(attempt) = attempt {
+        result.latency = attempt.latency;
+        result.attempted_at = Some(attempt.started_at);
+        if let Answer::Response { status, body, cut, .. } = attempt.answer {
+            result.status_code = Some(status);
+            result.response_body = body;
+            result.response_body_cut = cut;
+        }
+    }
+    result
+}
+
+/// One line for each result, at a level that says whether someone should look.
+fn log(result: &DeliveryResult) {
+    macro_rules! line {
+        ($level:ident, $message:literal) => {
+            tracing::$level!(
+                delivery.id = result.delivery.map(tracing::field::display),
+                event.id = %result.event_id,
+                event.name = result.event.map(tracing::field::display),
+                organization.id = %result.organization,
+                document.id = result.document.as_ref().map(tracing::field::display),
+                subscription.id = result.subscription.as_ref().map(tracing::field::display),
+                outcome = %result.outcome,
+                attempt = result.attempt,
+                status = result.status_code,
+                error = result.error,
+                error.text = result.error_text,
+                target = result.target,
+                $message
+            )
+        };
+    }
+    match result.outcome {
+        Outcome::Delivered | Outcome::Unsubscribed => line!(debug, "Delivery ended well"),
+        Outcome::AttemptFailed | Outcome::Deferred => line!(info, "Delivery waits for its next attempt"),
+        Outcome::Cancelled => line!(info, "Delivery cancelled"),
+        Outcome::Exhausted | Outcome::Rejected | Outcome::Invalid => line!(warn, "Delivery failed for good"),
+    }
+}
