@@ -32,7 +32,7 @@ use self::{
     register::{Register, StayKey},
 };
 use crate::{
-    broker::{BrokerOutbox, Confirmed, Inbound, Receipt, Source, Standing},
+    broker::{Acked, BrokerOutbox, Confirmed, Inbound, Receipt, Source, Standing},
     domain::{Owed, Timestamp, now},
     policy::wait::Tier,
     store::Snapshot,
@@ -149,14 +149,7 @@ impl<C: Courier> Flow<C> {
             let next = match waiting.since {
                 None => steps.next().await,
                 // What is ready now is taken first, so that what cannot start shares one parked message.
-                Some(since) => match timeout_at(since + waiting.gather, steps.next()).await {
-                    Ok(next) => next,
-                    Err(_elapsed) => {
-                        let parks = waiting.take(work.raw.len());
-                        steps.extend(parks.into_iter().map(|task| self.step(work, snapshot, receipt, task)));
-                        continue;
-                    }
-                },
+                Some(since) => timeout_at(since + waiting.gather, steps.next()).await.unwrap_or(None),
             };
             match next {
                 Some(Stepped::Carried(Carried::Settled(key, proof))) => all.add(key, &proof),
@@ -167,11 +160,22 @@ impl<C: Courier> Flow<C> {
                         all.add(key, &proof);
                     }
                 }
-                None if waiting.is_empty() => break,
-                None => waiting.hurry(),
+                // Nothing more is ready, or can come: what waits is parked.
+                None => {
+                    let parks = waiting.take(work.raw.len());
+                    if parks.is_empty() {
+                        break;
+                    }
+                    steps.extend(parks.into_iter().map(|task| self.step(work, snapshot, receipt, task)));
+                }
             }
         }
-        (!left_to_broker).then_some(all)
+        if left_to_broker {
+            // What could be settled is remembered for when the message comes again.
+            self.register.answered(&all.stays, Acked::Stale);
+            return None;
+        }
+        Some(all)
     }
 
     async fn step(&self, work: &Work, snapshot: &Snapshot, receipt: &Receipt, task: Task) -> Stepped {
@@ -222,15 +226,6 @@ impl Waiting {
     fn add(&mut self, later: Later) {
         self.since.get_or_insert_with(Instant::now);
         self.deliveries.push(later);
-    }
-
-    fn is_empty(&self) -> bool {
-        self.deliveries.is_empty()
-    }
-
-    /// Nothing more can come: no reason to wait.
-    fn hurry(&mut self) {
-        self.gather = Duration::ZERO;
     }
 
     /// What waits, by delay queue. One message for each, unless its list alone would be too large for a message.
