@@ -17,9 +17,7 @@ pub use self::{
     result::{decode_result, encode_result},
 };
 use super::Properties;
-use crate::domain::{
-    BadId, DocumentId, EventId, EventName, InboxId, InvalidReason, OrganizationId, ProjectId, Timestamp,
-};
+use crate::domain::{BadId, InvalidReason, Timestamp};
 
 /// The content type of everything docrelay publishes (RFC 9996).
 pub const CONTENT_TYPE: &str = "application/protobuf";
