@@ -4,6 +4,8 @@ use std::{num::NonZeroU32, str::FromStr, time::Duration};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
+const EXPECTED: &str = "expected a rate such as 50/s, 600/m or 10/h";
+
 /// Events per second, minute or hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rate {
@@ -20,9 +22,9 @@ impl FromStr for Rate {
             "s" => 1,
             "m" => 60,
             "h" => 3600,
-            _ => return Err("expected a rate such as 50/s, 600/m or 10/h".to_owned()),
+            _ => return Err(EXPECTED.to_owned()),
         };
-        let count = count.trim().parse().map_err(|_| "expected a whole number above 0 before the slash".to_owned())?;
+        let count = count.trim().parse().map_err(|_| EXPECTED.to_owned())?;
         Ok(Self { count, per: Duration::from_secs(seconds) })
     }
 }
