@@ -101,7 +101,8 @@ impl Service {
         let stop = StopSignals::default();
         let topology = Arc::new(Topology::new(&config.broker));
 
-        let (publisher, publishing) = Publisher::new(config.broker.clone(), Arc::clone(&topology), CancellationToken::clone(&give_up));
+        let (publisher, publishing) =
+            Publisher::new(config.broker.clone(), Arc::clone(&topology), CancellationToken::clone(&give_up));
         let publishing = tasks.spawn(publishing);
         let standing = publisher.standing();
         let outbox = BrokerOutbox::new(publisher, topology.names.clone());
@@ -124,9 +125,14 @@ impl Service {
         let consuming = consumers.consuming();
         tasks.spawn(follow_consuming(Arc::clone(&flow), consuming.clone(), CancellationToken::clone(&stopping)));
         subscriptions.watch(&tasks, CancellationToken::clone(&stopping), Arc::clone(&reload));
-        let readiness = Readiness::new(standing, consuming, subscriptions, CancellationToken::clone(&stopping));
+        let readiness =
+            Readiness::new(standing, consuming, subscriptions.loaded(), CancellationToken::clone(&stopping));
         tasks.spawn(serve_admin(listener, readiness, CancellationToken::clone(&stopped)));
-        let consuming = tasks.spawn(consumers.run(hand_to(flow, messages.clone()), stop.draining.clone(), CancellationToken::clone(&stopped)));
+        let consuming = tasks.spawn(consumers.run(
+            hand_to(flow, messages.clone()),
+            stop.draining.clone(),
+            CancellationToken::clone(&stopped),
+        ));
         Ok(Self {
             admin: admin_address,
             reload,
@@ -160,7 +166,12 @@ impl Service {
         let published = timeout(LAST_WORDS, self.publishing).await.is_ok();
         self.give_up.cancel();
         if !(settled && acked && published) {
-            tracing::warn!(settled, acked, published, "Not everything could be told to the broker; it gives those messages again");
+            tracing::warn!(
+                settled,
+                acked,
+                published,
+                "Not everything could be told to the broker; it gives those messages again"
+            );
         }
         // 6 The rest of the tasks.
         self.tasks.close();

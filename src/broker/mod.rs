@@ -9,6 +9,7 @@ mod connection;
 mod consumer;
 mod declare;
 mod ledger;
+pub mod operator;
 pub mod outbox;
 mod publisher;
 mod receipt;

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     backoff::Backoff,
-    domain::{DeliveryResult, InvalidReason, OrganizationId, Parked, Timestamp, TraceContext},
+    domain::{DeliveryResult, DocumentEvent, InboxId, InvalidReason, OrganizationId, Parked, Timestamp, TraceContext},
     policy::wait::Tier,
 };
 
@@ -269,12 +269,26 @@ fn short(text: Option<&str>) -> Option<ShortString> {
 #[must_use]
 pub fn routing_key(result: &DeliveryResult) -> String {
     let event = result.event.map_or("_", |event| event.as_str());
-    let organization = utf8_percent_encode(result.organization.as_str(), KEY_WORD);
-    let without_inbox = format!("{}.{event}.{organization}.", result.outcome);
-    let inbox = result.inbox.as_ref().map(|inbox| utf8_percent_encode(inbox.as_str(), KEY_WORD).to_string());
-    match inbox.filter(|inbox| without_inbox.len() + inbox.len() <= MAX_KEY_BYTES) {
-        Some(inbox) => without_inbox + &inbox,
-        None => without_inbox + "_",
+    key(&format!("{}.{event}", result.outcome), &result.organization, result.inbox.as_ref())
+}
+
+/// `<event>.<organization>.<inbox or _>`, as upstream publishes; the inbox becomes `_` when the key would be too long.
+#[must_use]
+pub fn event_routing_key(event: &DocumentEvent) -> String {
+    key(event.name().as_str(), &event.organization, event.inbox.as_ref())
+}
+
+/// One word of a routing key or of a binding.
+#[must_use]
+pub fn key_word(name: &str) -> String {
+    utf8_percent_encode(name, KEY_WORD).to_string()
+}
+
+fn key(first: &str, organization: &OrganizationId, inbox: Option<&InboxId>) -> String {
+    let without_inbox = format!("{first}.{}.", key_word(organization.as_str()));
+    match inbox.map(|inbox| key_word(inbox.as_str())) {
+        Some(inbox) if without_inbox.len() + inbox.len() <= MAX_KEY_BYTES => without_inbox + &inbox,
+        _ => without_inbox + "_",
     }
 }
 

@@ -433,7 +433,7 @@ impl Outstanding {
     }
 }
 
-async fn close(connection: &Connection) {
+pub(super) async fn close(connection: &Connection) {
     let closing = connection.close(200, "done".into());
     match tokio::time::timeout(Duration::from_secs(2), closing).await {
         Ok(Ok(())) => {}

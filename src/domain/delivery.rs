@@ -1,6 +1,6 @@
 //! A delivery: one event owed to one subscription.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -30,6 +30,14 @@ impl DeliveryId {
     #[must_use]
     pub fn uuid(self) -> Uuid {
         self.0
+    }
+}
+
+impl FromStr for DeliveryId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, uuid::Error> {
+        Uuid::try_parse(text).map(Self)
     }
 }
 

@@ -3,6 +3,9 @@
 
 use std::time::{Duration, SystemTime};
 
+/// The last second of the year 9999: RFC 3339 has four digits for a year.
+const LAST_SECOND: u64 = 253_402_300_799;
+
 /// A moment by the wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(SystemTime);
@@ -58,10 +61,12 @@ impl Timestamp {
         Self(self.0.checked_add(wait).unwrap_or(self.0))
     }
 
-    /// RFC 3339 in UTC with milliseconds, for people and JSON.
+    /// RFC 3339 in UTC with milliseconds, for people and JSON. What is before 1970 or after 9999 is written as the end
+    /// of that range.
     #[must_use]
     pub fn to_rfc3339(self) -> String {
-        humantime::format_rfc3339_millis(self.0.max(SystemTime::UNIX_EPOCH)).to_string()
+        let last = SystemTime::UNIX_EPOCH + Duration::from_secs(LAST_SECOND);
+        humantime::format_rfc3339_millis(self.0.clamp(SystemTime::UNIX_EPOCH, last)).to_string()
     }
 
     /// Reads RFC 3339. `None` when it is not that.
@@ -87,7 +92,7 @@ mod tests {
         #[test]
         fn strange_times_never_panic(seconds in any::<i64>(), nanos in any::<i32>()) {
             if let Some(moment) = Timestamp::from_unix(seconds, nanos) {
-                let _ = (moment.to_unix(), moment.age_at(Timestamp(SystemTime::UNIX_EPOCH)));
+                let _ = (moment.to_unix(), moment.to_rfc3339(), moment.age_at(Timestamp(SystemTime::UNIX_EPOCH)));
             }
         }
     }

@@ -8,7 +8,11 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::{fs, sync::Notify, time::MissedTickBehavior};
+use tokio::{
+    fs,
+    sync::{Notify, watch},
+    time::MissedTickBehavior,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -26,6 +30,7 @@ pub struct Subscriptions {
     path: PathBuf,
     defaults: Defaults,
     current: ArcSwap<Snapshot>,
+    loaded: watch::Sender<Option<usize>>,
     /// What the file looked like when it was read first.
     first: Option<Stamp>,
 }
@@ -68,7 +73,14 @@ impl Subscriptions {
         let first = stamp(&path).await;
         let snapshot = read(&path, defaults).await?;
         tracing::info!(subscriptions = snapshot.len(), file = %path.display(), "Subscriptions loaded");
-        Ok(Self { path, defaults, current: ArcSwap::from_pointee(snapshot), first })
+        let loaded = watch::Sender::new(Some(snapshot.len()));
+        Ok(Self { path, defaults, current: ArcSwap::from_pointee(snapshot), loaded, first })
+    }
+
+    /// How many subscriptions are in force, now and later; `None` before a first complete load.
+    #[must_use]
+    pub fn loaded(&self) -> watch::Receiver<Option<usize>> {
+        self.loaded.subscribe()
     }
 
     /// The subscriptions in force. What is held on to stays as it is; ask again for every event.
@@ -117,6 +129,7 @@ impl Subscriptions {
                     file = %self.path.display(),
                     "Subscriptions reloaded"
                 );
+                self.loaded.send_replace(Some(snapshot.len()));
                 self.current.store(Arc::new(snapshot));
             }
             Err(error) => {

@@ -1,5 +1,4 @@
 //! The files that are shipped beside the program: they are examples only while the program accepts them.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests")]
 
 use std::path::{Path, PathBuf};
 

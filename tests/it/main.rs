@@ -1,7 +1,14 @@
 //! All integration tests: this list of modules is their table of contents.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may panic, their helpers too")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may panic, their helpers too"
+)]
 
+mod cli;
 mod config;
 mod receive;
 mod support;

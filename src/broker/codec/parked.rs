@@ -1,0 +1,132 @@
+//! Parked messages: an event with what it owes. Only docrelay itself reads and writes them.
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use super::{super::wire, DecodeError, PARKED_TYPE, error, required, timestamp, wire_timestamp};
+use crate::domain::{InvalidReason, Owed, Parked, TraceContext, Wait};
+
+/// Reads a parked message.
+///
+/// # Errors
+/// Says what is wrong and in which field. Only a defect, or somebody else's message, gets here.
+pub fn decode_parked(body: &Bytes) -> Result<Parked, DecodeError> {
+    let wire = wire::Parked::decode(body.clone())
+        .map_err(|cause| error(InvalidReason::Undecodable, "message", format!("not a {PARKED_TYPE}: {cause}")))?;
+    let first_seen = wire.first_seen.as_ref();
+    let first_seen = first_seen.ok_or_else(|| error(InvalidReason::MissingField, "first_seen", "must be given"))?;
+    if wire.owed.is_empty() {
+        return Err(error(InvalidReason::MissingField, "owed", "must name at least one delivery"));
+    }
+    Ok(Parked {
+        event: wire.event,
+        first_seen: timestamp("first_seen", first_seen)?,
+        fan_out: wire.fan_out,
+        trace: TraceContext {
+            traceparent: Some(wire.traceparent).filter(|text| !text.is_empty()),
+            tracestate: Some(wire.tracestate).filter(|text| !text.is_empty()),
+        },
+        owed: wire.owed.iter().map(owed).collect::<Result<_, _>>()?,
+    })
+}
+
+fn owed(wire: &wire::Owed) -> Result<Owed, DecodeError> {
+    let wait = match wire.wait() {
+        wire::Wait::Retry => Wait::Retry,
+        wire::Wait::Limit | wire::Wait::Unspecified => Wait::Limit,
+    };
+    Ok(Owed {
+        subscription: required("owed.subscription_id", &wire.subscription_id)?,
+        attempts: wire.attempts,
+        hop: wire.hop,
+        round: wire.round,
+        wait,
+        units_left: wire.units_left,
+        last_error: wire.last_error.parse().ok(),
+        deferred_told: wire.deferred_told,
+    })
+}
+
+/// Writes a parked message.
+#[must_use]
+pub fn encode_parked(parked: &Parked) -> Vec<u8> {
+    let owed = parked.owed.iter().map(|owed| wire::Owed {
+        subscription_id: owed.subscription.as_str().to_owned(),
+        attempts: owed.attempts,
+        hop: owed.hop,
+        round: owed.round,
+        wait: match owed.wait {
+            Wait::Retry => wire::Wait::Retry.into(),
+            Wait::Limit => wire::Wait::Limit.into(),
+        },
+        units_left: owed.units_left,
+        last_error: owed.last_error.map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
+        deferred_told: owed.deferred_told,
+    });
+    wire::Parked {
+        event: parked.event.clone(),
+        first_seen: Some(wire_timestamp(parked.first_seen)),
+        fan_out: parked.fan_out,
+        traceparent: parked.trace.traceparent.clone().unwrap_or_default(),
+        tracestate: parked.trace.tracestate.clone().unwrap_or_default(),
+        owed: owed.collect(),
+    }
+    .encode_to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{super::arbitrary, *};
+
+    proptest! {
+        #[test]
+        fn a_parked_message_is_read_as_it_was_written(parked in arbitrary::parked()) {
+            prop_assert_eq!(decode_parked(&encode_parked(&parked).into()), Ok(parked));
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            drop(decode_parked(&bytes.into()));
+        }
+    }
+
+    fn wire() -> wire::Parked {
+        wire::Parked {
+            event: Bytes::from_static(b"event"),
+            first_seen: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 }),
+            fan_out: 1,
+            owed: vec![wire::Owed { subscription_id: "erp".to_owned(), ..wire::Owed::default() }],
+            ..wire::Parked::default()
+        }
+    }
+
+    fn owing(subscription_id: &str) -> Vec<wire::Owed> {
+        vec![wire::Owed { subscription_id: subscription_id.to_owned(), ..wire::Owed::default() }]
+    }
+
+    #[test]
+    fn a_bad_parked_message_names_its_field() {
+        let out_of_range = Some(prost_types::Timestamp { seconds: 0, nanos: -1 });
+        let table = [
+            (wire::Parked { first_seen: None, ..wire() }, InvalidReason::MissingField, "first_seen"),
+            (wire::Parked { first_seen: out_of_range, ..wire() }, InvalidReason::Undecodable, "first_seen"),
+            (wire::Parked { owed: Vec::new(), ..wire() }, InvalidReason::MissingField, "owed"),
+            (wire::Parked { owed: owing(""), ..wire() }, InvalidReason::MissingField, "owed.subscription_id"),
+            (wire::Parked { owed: owing(&"x".repeat(65)), ..wire() }, InvalidReason::TooLong, "owed.subscription_id"),
+        ];
+        for (wire, reason, field) in table {
+            let error = decode_parked(&wire.encode_to_vec().into()).unwrap_err();
+            assert_eq!((error.reason, error.field.as_str()), (reason, field), "{error}");
+        }
+        assert_eq!(decode_parked(&Bytes::from_static(b"\xff")).unwrap_err().reason, InvalidReason::Undecodable);
+    }
+
+    #[test]
+    fn an_error_or_a_wait_that_a_newer_version_invented_does_not_lose_the_delivery() {
+        let owed = wire::Owed { wait: 99, last_error: "solar_flare".to_owned(), ..owing("erp").remove(0) };
+        let parked = decode_parked(&wire::Parked { owed: vec![owed], ..wire() }.encode_to_vec().into()).unwrap();
+        assert_eq!(parked.owed.first().map(|owed| (owed.wait, owed.last_error)), Some((Wait::Limit, None)));
+    }
+}

@@ -1,0 +1,89 @@
+//! What the process says about itself: log lines today, traces and metrics later. opentelemetry stops at this folder's
+//! edge.
+
+use std::io::{self, IsTerminal as _, Stderr, Stdout};
+
+use tracing_subscriber::{EnvFilter, fmt::MakeWriter, util::SubscriberInitExt as _};
+
+use crate::config::{LogConfig, LogFormat};
+
+/// Where log lines go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// For the service: its log is its output, and that is where containers are read.
+    Stdout,
+    /// For every other command: its output is what was asked for, and must not be mixed with logs.
+    Stderr,
+}
+
+/// Why logging could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// The setting is no filter.
+    #[error("log.level {level:?} is not a filter such as \"info\" or \"docrelay=debug,warn\"")]
+    BadLevel {
+        /// What it says.
+        level: String,
+        /// What is wrong with it.
+        #[source]
+        error: tracing_subscriber::filter::ParseError,
+    },
+    /// Called twice.
+    #[error("logging has begun already")]
+    Twice(#[from] tracing_subscriber::util::TryInitError),
+}
+
+/// Begins logging for the whole process. Once only.
+///
+/// # Errors
+/// When the level is no filter, or logging has begun already.
+pub fn init(config: &LogConfig, output: Output) -> Result<(), InitError> {
+    match output {
+        Output::Stdout => begin::<fn() -> Stdout>(config, io::stdout, io::stdout().is_terminal()),
+        Output::Stderr => begin::<fn() -> Stderr>(config, io::stderr, io::stderr().is_terminal()),
+    }
+}
+
+fn begin<W>(config: &LogConfig, writer: W, is_terminal: bool) -> Result<(), InitError>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let lines = tracing_subscriber::fmt().with_env_filter(filter(&config.level)?).with_writer(writer);
+    if as_text(config.format, is_terminal) {
+        lines.with_ansi(is_terminal).finish().try_init()?;
+    } else {
+        lines.json().flatten_event(true).finish().try_init()?;
+    }
+    Ok(())
+}
+
+fn filter(level: &str) -> Result<EnvFilter, InitError> {
+    EnvFilter::builder().parse(level).map_err(|error| InitError::BadLevel { level: level.to_owned(), error })
+}
+
+fn as_text(format: LogFormat, is_terminal: bool) -> bool {
+    match format {
+        LogFormat::Auto => is_terminal,
+        LogFormat::Text => true,
+        LogFormat::Json => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_text_on_a_terminal_and_json_otherwise_unless_the_format_is_set() {
+        assert!(as_text(LogFormat::Auto, true) && !as_text(LogFormat::Auto, false));
+        assert!(as_text(LogFormat::Text, false) && !as_text(LogFormat::Json, true));
+    }
+
+    #[test]
+    fn a_level_may_be_a_filter_by_module_and_nonsense_is_refused() {
+        for fine in ["info", "docrelay=debug,warn", "off", "docrelay::broker=trace"] {
+            assert!(filter(fine).is_ok(), "{fine}");
+        }
+        assert!(matches!(filter("docrelay=loud"), Err(InitError::BadLevel { .. })));
+    }
+}

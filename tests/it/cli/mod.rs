@@ -1,0 +1,8 @@
+//! The program's commands, run as people run them.
+
+mod dead;
+mod healthcheck;
+mod publish;
+mod results;
+mod topology;
+mod usage;
