@@ -19,14 +19,16 @@ test-fast: ## The tests that need no other server than RabbitMQ and no patience:
 check: ## Formatting, lints, documentation, licences and advisories, wire compatibility, shell scripts
 	@scripts/check
 
+# BENCH_ARGS: anything else that `docrelay-bench --help` names.
 bench: ## docrelay beside the bare loop, into target/bench/summary.json (ROUNDS=7 EVENTS=20000 FAN_OUT=1,3 QUICK=1)
-	cargo build --release --workspace --bins
-	target=$${CARGO_TARGET_DIR:-target}; \
-	"$$target/release/bench" $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(EVENTS),--events $(EVENTS)) \
-	    $(if $(FAN_OUT),--fan-out $(FAN_OUT)) $(if $(QUICK),--quick)
+	@scripts/broker install
+	cargo build --release --workspace --bins --locked
+	@scripts/with-broker "$${CARGO_TARGET_DIR:-target}/release/docrelay-bench" $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(EVENTS),--events $(EVENTS)) \
+	    $(if $(FAN_OUT),--fan-out $(FAN_OUT)) $(if $(QUICK),--quick) $(BENCH_ARGS)
 
 up: .env ## Start RabbitMQ and docrelay with Docker Compose (COMPOSE_PROFILES=demo adds a publisher and a receiver)
-	docker compose up --build --detach --wait
+	docker compose up $(if $(DOCRELAY_IMAGE),--no-build,--build) --detach --wait docrelay
+	docker compose up --no-build --detach
 
 down: ## Stop what `make up` started; its data stays
 	docker compose --profile demo down
