@@ -129,7 +129,8 @@ impl Broker {
         for queue in [RESULTS_QUEUE, PARKED_QUEUE] {
             self.channel.queue_purge(queue.into(), QueuePurgeOptions::default()).await?;
         }
-        ensure!(self.depth(EVENTS_QUEUE).await? == 0, "the events queue is not empty");
+        let left = self.depth(EVENTS_QUEUE).await?;
+        ensure!(left == 0, "the loop before left {left} events behind");
         let mut confirms = FuturesUnordered::new();
         for index in 0..count {
             let (id, key, body) = events::event(run, index);

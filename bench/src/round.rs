@@ -31,6 +31,8 @@ pub const WARM_UP: usize = 16 * ORGANIZATIONS;
 
 /// No loop takes longer, unless it hangs.
 const DEADLINE: Duration = Duration::from_mins(5);
+/// How long a loop rests before it is stopped.
+const SETTLE: Duration = Duration::from_millis(500);
 /// docrelay's `shutdown.grace`, and a little.
 const STOP_DEADLINE: Duration = Duration::from_secs(70);
 
@@ -118,6 +120,9 @@ impl Bench {
             self.watch(pid, before, fan_out).await
         };
         let measured = measured.with_context(|| format!("{which:?}, fan-out {fan_out}, run {run}"));
+        // The broker's channel keeps acks for a busy quorum queue to itself for a while, and forgets them when it is
+        // closed: without a pause up to some dozens of acked events come back.
+        sleep(SETTLE).await;
         stop(child).await?;
         measured
     }

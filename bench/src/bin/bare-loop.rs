@@ -79,20 +79,19 @@ async fn main() -> Result<()> {
     let publishing = connection.create_channel().await?;
     publishing.confirm_select(ConfirmSelectOptions::default()).await?;
     let (posted, to_publish) = mpsc::channel(POSTS_IN_FLIGHT);
-    let publisher = tokio::spawn(publish(publishing, to_publish, arguments.warm_up));
-    consume(&connection, &arguments, posted).await?;
+    let publisher = tokio::spawn(publish(publishing.clone(), to_publish, arguments.warm_up));
+    let consuming = connection.create_channel().await?;
+    consume(&consuming, &arguments, posted).await?;
     let seconds = publisher.await??;
     println!("done {seconds}");
     tokio::io::stdin().read_to_end(&mut Vec::new()).await?;
+    // In order: a socket that is just dropped may take the last acks with it.
+    connection.close(200, "done".into()).await?;
     Ok(())
 }
 
-async fn consume(
-    connection: &Connection,
-    arguments: &Arguments,
-    posted: mpsc::Sender<Result<Arc<Event>>>,
-) -> Result<()> {
-    let channel = connection.create_channel().await?;
+/// Takes every event in hand, and ends when the last one is on its way.
+async fn consume(channel: &Channel, arguments: &Arguments, posted: mpsc::Sender<Result<Arc<Event>>>) -> Result<()> {
     channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
     let options = BasicConsumeOptions::default();
     let mut consumer =
