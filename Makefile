@@ -1,0 +1,43 @@
+# Everything a person or CI runs. `make` alone lists it.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast check bench up down clean-brokers
+
+help: ## Say what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## See it work: broker, service, receivers, events, and a table of what happened (about a minute after the build)
+	@scripts/demo
+
+test: ## Every test, against a private RabbitMQ node
+	@scripts/test
+
+test-fast: ## The tests that need no other server than RabbitMQ and no patience: under five minutes after the build
+	@scripts/test --fast
+
+check: ## Formatting, lints, documentation, licences and advisories, wire compatibility, shell scripts
+	@scripts/check
+
+# BENCH_ARGS: anything else that `docrelay-bench --help` names.
+bench: ## docrelay beside the bare loop, into target/bench/summary.json (ROUNDS=7 EVENTS=20000 FAN_OUT=1,3 QUICK=1)
+	@scripts/broker install
+	cargo build --release --workspace --bins --locked
+	@scripts/with-broker "$${CARGO_TARGET_DIR:-target}/release/docrelay-bench" $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(EVENTS),--events $(EVENTS)) \
+	    $(if $(FAN_OUT),--fan-out $(FAN_OUT)) $(if $(QUICK),--quick) $(BENCH_ARGS)
+
+up: .env ## Start RabbitMQ and docrelay with Docker Compose (COMPOSE_PROFILES=demo adds a publisher and a receiver)
+	docker compose up $(if $(DOCRELAY_IMAGE),--no-build,--build) --detach --wait docrelay
+	docker compose up --no-build --detach
+
+down: ## Stop what `make up` started; its data stays
+	docker compose --profile demo down
+
+# Random secrets, once: an existing file is never changed.
+.env:
+	@umask 077; secret() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }; \
+	printf 'RABBITMQ_USER=docrelay\nRABBITMQ_PASSWORD=%s\n' "$$(secret)" > .env.new; mv .env.new .env; \
+	echo "wrote .env with a random password"
+
+clean-brokers: ## Stop private RabbitMQ nodes that were left behind
+	@scripts/clean-brokers
