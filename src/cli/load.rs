@@ -54,7 +54,7 @@ fn defaults() -> Config {
             connect_timeout: Duration::from_secs(5),
             backoff: Duration::from_secs(2),
             max_attempts: 10,
-            max_age: Duration::from_secs(24 * 60 * 60),
+            max_age: Duration::from_hours(24),
         },
         limits: LimitsConfig { max_in_flight: 32 },
         egress: EgressConfig { allow: Vec::new(), deny: Vec::new() },

@@ -1,6 +1,6 @@
 //! What only real servers can show. The list of modules is the table of contents.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod cli;
 mod support;
