@@ -76,7 +76,7 @@ mod tests {
             Readiness::new(publishing.subscribe(), consuming.subscribe(), subscriptions.subscribe(), stopping.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let server = serve(listener, readiness, stop.clone());
+        let serving = serve(listener, readiness, stop.clone());
         let client = async {
             let answer = ask(address, "/readyz").await;
             assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("publishing: disconnected"), "{answer}");
@@ -89,8 +89,8 @@ mod tests {
             assert!(ask(address, "/else").await.starts_with("HTTP/1.1 404"));
             stop.cancel();
         };
-        let (served, ()) = timeout(Duration::from_secs(30), async { tokio::join!(server, client) }).await.unwrap();
-        served.unwrap();
+        let (ended, ()) = timeout(Duration::from_secs(30), async { tokio::join!(serving, client) }).await.unwrap();
+        ended.unwrap();
     }
 
     #[tokio::test]
@@ -104,7 +104,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let server = serve(listener, readiness, stop.clone());
+        let serving = serve(listener, readiness, stop.clone());
         let client = async {
             let mut stream = TcpStream::connect(address).await.unwrap();
             stream.write_all(b"GET /livez HTTP/1.1\r\n").await.unwrap();
@@ -113,7 +113,7 @@ mod tests {
             stop.cancel();
             stream
         };
-        let (served, _held) = timeout(Duration::from_secs(30), async { tokio::join!(server, client) }).await.unwrap();
-        served.unwrap();
+        let (ended, _held) = timeout(Duration::from_secs(30), async { tokio::join!(serving, client) }).await.unwrap();
+        ended.unwrap();
     }
 }

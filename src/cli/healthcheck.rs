@@ -14,9 +14,10 @@ use crate::config::Config;
 
 /// Ask the service on this machine how it is; exit 0 if it is well, 1 if not.
 ///
-/// Asks /livez at admin.listen: whether the process works at all. That is the question for a container's health check,
-/// which restarts what fails it: a broker that is away makes the service not ready, and a restart would not help.
-/// With --ready it asks /readyz, whether events flow, and prints the reason if they do not.
+/// Asks /livez at admin.listen: whether the process works at all. That is the question for a
+/// container's health check, which restarts what fails it: a broker that is away makes the service
+/// not ready, and a restart would not help. With --ready it asks /readyz, whether events flow, and
+/// prints the reason if they do not.
 ///
 ///   docrelay healthcheck             for HEALTHCHECK and liveness probes
 ///   docrelay healthcheck --ready     for readiness probes and scripts that wait

@@ -1,6 +1,11 @@
 //! The commands: what can be asked for, and who does it. Commands speak through stdout; logs and errors go to stderr.
 
+<<<<<<< HEAD
 pub mod check_config;
+=======
+#![expect(clippy::doc_markdown, reason = "the doc comments of options are help texts: no backticks on a terminal")]
+
+>>>>>>> cli
 mod dead;
 mod healthcheck;
 mod load;
@@ -24,20 +29,22 @@ use crate::{
 
 /// Document events in, webhooks out, results back.
 ///
-/// docrelay takes document events from RabbitMQ, sends a webhook to every subscription that matches, tries failed ones
-/// again through delay queues in the broker, and publishes what became of each.
+/// docrelay takes document events from RabbitMQ, sends a webhook to every subscription that
+/// matches, tries failed ones again through delay queues in the broker, and publishes what became
+/// of each.
 ///
-/// The first minute, with a broker at amqp://guest:guest@127.0.0.1:5672:
+/// The first minute, with a RabbitMQ on this machine:
 ///
 ///   docrelay topology --declare      create exchanges and queues
 ///   docrelay results &               watch what becomes of deliveries
 ///   docrelay run &                   the service
 ///   docrelay publish                 one sample of each event
 ///
-/// Another broker: DOCRELAY__BROKER__URL=amqps://user:password@host/vhost, or `url` under [broker] in a --config file.
-/// Every setting can be given in both ways; `docrelay check-config` prints those in force.
+/// Another broker: DOCRELAY__BROKER__URL=amqps://user:password@host/vhost, or `url` under [broker]
+/// in a --config file. Every setting can be given in both ways; `docrelay check-config` prints
+/// those in force.
 #[derive(Debug, Parser)]
-#[command(name = "docrelay", version, verbatim_doc_comment, propagate_version = true, max_term_width = 110)]
+#[command(name = "docrelay", version, verbatim_doc_comment, max_term_width = 110)]
 pub struct Cli {
     /// A settings file (TOML). May be given several times; later files win, environment variables win over all.
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -51,8 +58,8 @@ pub struct Cli {
 enum Command {
     /// Run the service.
     ///
-    /// Runs until SIGTERM or Ctrl-C, then finishes what is in flight (shutdown.grace); a second signal ends it at once.
-    /// Logs go to stdout: text on a terminal, JSON otherwise (log.format).
+    /// Runs until SIGTERM or Ctrl-C, then finishes what is in flight (shutdown.grace); a second signal
+    /// ends it at once. Logs go to stdout: text on a terminal, JSON otherwise (log.format).
     ///
     ///   docrelay run --config production.toml
     #[command(verbatim_doc_comment)]

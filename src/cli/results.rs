@@ -16,7 +16,9 @@ use crate::{
         operator::{self, ResultFilter, ResultStream},
     },
     config::Config,
-    domain::{DeliveryResult, OrganizationId, Outcome, Timestamp},
+    domain::{
+        DeliveryResult, DocumentId, EventName, InboxId, OrganizationId, Outcome, ProjectId, SubscriptionId, Timestamp,
+    },
 };
 
 /// How much of an error's text stands on a line.
@@ -24,8 +26,9 @@ const SHOWN_CHARS: usize = 160;
 
 /// Follow the results of deliveries, one line each, until Ctrl-C.
 ///
-/// A line shows: time, outcome, event, organization, subscription, attempt, HTTP status or error, latency, target.
-/// Only what is published from now on is shown; start it before you publish. Other consumers are not disturbed.
+/// A line shows: time, outcome, event, organization, subscription, attempt, HTTP status or error,
+/// latency, target. Only what is published from now on is shown; start it before you publish.
+/// Other consumers are not disturbed.
 ///
 ///   docrelay results                                     everything
 ///   docrelay results --outcome exhausted --outcome rejected
@@ -87,7 +90,7 @@ pub(super) async fn run(args: Args, config: &Config) -> anyhow::Result<ExitCode>
 }
 
 fn line(result: &DeliveryResult) -> String {
-    let at = result.attempted_at.map(Timestamp::to_rfc3339).unwrap_or_else(|| "-".to_owned());
+    let at = result.attempted_at.map_or_else(|| "-".to_owned(), Timestamp::to_rfc3339);
     let event = result.event.map_or("-", |event| event.as_str());
     let subscription = result.subscription.as_ref().map_or("-", |id| id.as_str());
     let answer = match (result.status_code, result.error) {
@@ -148,12 +151,12 @@ impl<'a> Json<'a> {
         Self {
             delivery_id: result.delivery.map(|id| id.to_string()),
             event_id: result.event_id.as_str(),
-            document_id: result.document.as_ref().map(|id| id.as_str()),
-            subscription_id: result.subscription.as_ref().map(|id| id.as_str()),
+            document_id: result.document.as_ref().map(DocumentId::as_str),
+            subscription_id: result.subscription.as_ref().map(SubscriptionId::as_str),
             organization: result.organization.as_str(),
-            project: result.project.as_ref().map(|name| name.as_str()),
-            inbox: result.inbox.as_ref().map(|name| name.as_str()),
-            event: result.event.map(|event| event.as_str()),
+            project: result.project.as_ref().map(ProjectId::as_str),
+            inbox: result.inbox.as_ref().map(InboxId::as_str),
+            event: result.event.map(EventName::as_str),
             outcome: result.outcome.as_str(),
             document_state: result.outcome.document_state(result.event).as_str(),
             attempt: result.attempt,
@@ -178,7 +181,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::domain::EventName;
 
     fn failed() -> DeliveryResult {
         DeliveryResult {
@@ -199,7 +201,7 @@ mod tests {
             response_body_cut: false,
             error: Some("timeout"),
             error_text: "no answer\u{7}".to_owned(),
-            latency: Duration::from_millis(15_000),
+            latency: Duration::from_secs(15),
             attempted_at: Timestamp::from_unix(1_700_000_000, 0),
             next_attempt_at: Timestamp::from_unix(1_700_000_004, 0),
             target: "erp.example/hooks".to_owned(),

@@ -12,8 +12,9 @@ use crate::{
 
 /// Print the exchanges, queues and bindings that docrelay needs, or declare them.
 ///
-/// `docrelay run` declares them as well, unless broker.declare is "verify". Declaring is safe at any time: what exists
-/// is left as it is, and what differs is refused with the queue's name and the difference.
+/// `docrelay run` declares them as well, unless broker.declare is "verify". Declaring is safe at
+/// any time: what exists is left as it is, and what differs is refused with the queue's name and
+/// the difference.
 ///
 ///   docrelay topology                what is needed, with every argument
 ///   docrelay topology --declare      create what is missing

@@ -24,9 +24,10 @@ use crate::{
 
 /// Look at what could not be processed, publish it again, or delete it.
 ///
-/// Whatever docrelay cannot process is kept in the queue docrelay.dead, with the reason and the field in its headers:
-/// undecodable, missing_field, bad_json, too_large, too_long, wrong_property, no_known_event, result_refused;
-/// delivery_limit and unrouted were put there by the broker. All of this is safe while the service runs.
+/// Whatever docrelay cannot process is kept in the queue docrelay.dead, with the reason and the
+/// field in its headers: undecodable, missing_field, bad_json, too_large, too_long,
+/// wrong_property, no_known_event, result_refused; delivery_limit and unrouted were put there by
+/// the broker. All of this is safe while the service runs.
 ///
 ///   docrelay dead list                                 what is there, with totals by reason and organization
 ///   docrelay dead show --reason bad_json --limit 1     one of them whole
@@ -47,9 +48,11 @@ enum Command {
     /// Show dead letters whole: headers, size, and what they hold, as far as it can be read.
     Show(Filter),
 
-    /// Publish dead letters again where they came from, without the headers that say why they are here.
+    /// Publish dead letters again where they came from, without the headers that say why they are
+    /// here.
     ///
-    /// Each is taken off only when the broker has confirmed it. Without --yes it only says what it would do.
+    /// Each is taken off only when the broker has confirmed it. Without --yes it only says what it
+    /// would do.
     #[command(verbatim_doc_comment)]
     Redrive(Change),
 

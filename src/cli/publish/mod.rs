@@ -40,14 +40,15 @@ const MANY: u64 = 100;
 ///   docrelay publish --count 10000 --rate 500/s         many, evenly paced
 ///   docrelay publish events.json                        your own; `-` reads stdin
 ///
-/// A file holds one JSON object, an array of them, or one a line. Names are those of the protobuf message:
+/// A file holds one JSON object, an array of them, or one a line. Names are those of the protobuf
+/// message:
 ///
 ///   {"organization": "acme", "inbox": "invoices", "document_id": "doc-7",
 ///    "document_predict": {"document_json": {"total": 0.10}}}
 ///
-/// Required: organization, document_id, and exactly one event. Optional: id (a new UUID), occurred_at (RFC 3339),
-/// project, inbox, metadata. document_json is passed on byte for byte. Everything is checked before anything is
-/// published. Ends with 1 if the broker refused any.
+/// Required: organization, document_id, and exactly one event. Optional: id (a new UUID),
+/// occurred_at (RFC 3339), project, inbox, metadata. document_json is passed on byte for byte.
+/// Everything is checked before anything is published. Ends with 1 if the broker refused any.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Args {
@@ -86,16 +87,13 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args, config: &Config) -> anyhow::Result<ExitCode> {
-    let (total, events): (u64, Box<dyn Iterator<Item = DocumentEvent> + Send>) = match &args.file {
-        Some(path) => {
-            let events = json::events(&read(path)?, config.events.max_bytes)
-                .with_context(|| format!("nothing was published: {}", name(path)))?;
-            (events.len() as u64, Box::new(events.into_iter()))
-        }
-        None => {
-            let samples = Samples::new(args.sample, args.organization, args.project, args.inbox, args.count);
-            (samples.total(), Box::new(samples))
-        }
+    let (total, events): (u64, Box<dyn Iterator<Item = DocumentEvent> + Send>) = if let Some(path) = &args.file {
+        let events = json::events(&read(path)?, config.events.max_bytes)
+            .with_context(|| format!("nothing was published: {}", name(path)))?;
+        (events.len() as u64, Box::new(events.into_iter()))
+    } else {
+        let samples = Samples::new(args.sample, args.organization, args.project, args.inbox, args.count);
+        (samples.total(), Box::new(samples))
     };
     let connection = broker::connect(&config.broker, "docrelay publish").await?;
     let mut feed = EventFeed::open(&connection, &config.broker.events_exchange).await?;
@@ -175,7 +173,7 @@ mod tests {
     fn the_summary_says_how_many_how_long_and_how_fast() {
         let all = Tally { confirmed: 1000, refused: 0 };
         assert_eq!(
-            summary(all, Duration::from_millis(2000), "documents"),
+            summary(all, Duration::from_secs(2), "documents"),
             "Published 1000 events to documents in 2s (500/s)."
         );
         let some = Tally { confirmed: 1, refused: 2 };

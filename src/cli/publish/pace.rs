@@ -66,7 +66,7 @@ mod tests {
         assert_eq!(spacing("50/s"), (Duration::from_millis(20), 1));
         assert_eq!(spacing("50"), (Duration::from_millis(20), 1));
         assert_eq!(spacing("600/m"), (Duration::from_millis(100), 1));
-        assert_eq!(spacing("10/h"), (Duration::from_secs(360), 1));
+        assert_eq!(spacing("10/h"), (Duration::from_mins(6), 1));
         assert_eq!(spacing("5000/s"), (Duration::from_micros(200), 50));
         for bad in ["", "0/s", "-1/s", "1.5/s", "5/d", "/s", "99999999999/s"] {
             assert!(bad.parse::<Rate>().is_err(), "{bad}");

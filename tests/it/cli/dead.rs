@@ -6,6 +6,7 @@ use docrelay::{
 };
 use lapin::{
     BasicProperties,
+    options::{QueueBindOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable},
 };
 
@@ -187,7 +188,7 @@ async fn what_found_no_queue_is_unrouted_and_a_result_goes_back_with_its_old_key
         .channel
         .queue_declare(
             "".into(),
-            lapin::options::QueueDeclareOptions { exclusive: true, ..Default::default() },
+            QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() },
             FieldTable::default(),
         )
         .await
@@ -195,7 +196,7 @@ async fn what_found_no_queue_is_unrouted_and_a_result_goes_back_with_its_old_key
     let (exchange, key) = (names.results_exchange.as_str().into(), "delivered.document_text.acme._".into());
     broker
         .channel
-        .queue_bind(queue.name().clone(), exchange, key, Default::default(), FieldTable::default())
+        .queue_bind(queue.name().clone(), exchange, key, QueueBindOptions::default(), FieldTable::default())
         .await
         .unwrap();
     assert_eq!(broker.run(&["dead", "redrive", "--yes"]).await.fine(), "Published 2 again.\n");

@@ -43,11 +43,11 @@ async fn events_from_stdin_keep_their_document_byte_for_byte() {
     );
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let mut command = broker.docrelay(&["publish", "-", "--traceparent", trace]);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(line.as_bytes()).await.unwrap();
-    drop(stdin);
-    assert!(child.wait().await.unwrap().success());
+    let mut program = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut input = program.stdin.take().unwrap();
+    input.write_all(line.as_bytes()).await.unwrap();
+    drop(input);
+    assert!(program.wait().await.unwrap().success());
     let delivery = broker.take(&broker.topology.names.events_queue).await;
     assert_eq!(delivery.routing_key.as_str(), "document_finish.acme._");
     assert_eq!(event(&delivery).happening, Happening::Finish { document: document.as_bytes().to_vec().into() });
@@ -59,10 +59,10 @@ async fn events_from_stdin_keep_their_document_byte_for_byte() {
 async fn one_mistake_in_a_file_publishes_nothing_and_is_told_with_its_line() {
     let broker = TestBroker::declared().await;
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("events.jsonl");
+    let path = folder.path().join("events.jsonl");
     let fine = r#"{"organization":"acme","document_id":"d","document_delete":{}}"#;
-    std::fs::write(&file, format!("{fine}\n{}\n", fine.replace("acme", ""))).unwrap();
-    let complaint = broker.run(&["publish", file.to_str().unwrap()]).await.failed();
+    std::fs::write(&path, format!("{fine}\n{}\n", fine.replace("acme", ""))).unwrap();
+    let complaint = broker.run(&["publish", path.to_str().unwrap()]).await.failed();
     assert!(complaint.contains("nothing was published"), "{complaint}");
     assert!(complaint.contains("event in line 2: organization: must not be empty"), "{complaint}");
     assert_eq!(broker.ready(&broker.topology.names.events_queue).await, 0);

@@ -20,7 +20,7 @@ use tokio::{process::Command, time::timeout};
 use uuid::Uuid;
 
 /// Far more than anything here takes on a busy machine.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Where the test broker is.
 pub(crate) fn url() -> String {
@@ -212,8 +212,5 @@ pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, ask
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    match timeout(DEADLINE, asking).await {
-        Ok(answer) => answer,
-        Err(_elapsed) => panic!("waited in vain for {what}"),
-    }
+    timeout(DEADLINE, asking).await.unwrap_or_else(|_elapsed| panic!("waited in vain for {what}"))
 }
