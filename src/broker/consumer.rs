@@ -40,6 +40,11 @@ use crate::{backoff::Backoff, config::BrokerConfig, domain::TraceContext};
 /// leaves a message unanswered for thirty minutes.
 const BLOCKED_TOO_LONG: Duration = Duration::from_mins(10);
 
+/// A quorum queue takes acks through a buffer of the channel's, which is lost when the channel closes: RabbitMQ 3.10 was
+/// seen to give 40 acked messages again that were acked just before. The channel stays open for this long after the
+/// last ack.
+const ACKS_SINK_IN: Duration = Duration::from_millis(500);
+
 /// More finished messages than this cannot wait for the acker: no channel has more unacked.
 const ACKS: usize = 2 * u16::MAX as usize;
 
@@ -258,6 +263,7 @@ impl Queue<'_> {
             ended = acker => drop(ended),
             () = stopped.cancelled() => {}
         }
+        sleep(ACKS_SINK_IN).await;
         channel.close(200, "done".into()).await?;
         Ok(())
     }

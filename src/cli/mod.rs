@@ -1,11 +1,8 @@
 //! The commands: what can be asked for, and who does it. Commands speak through stdout; logs and errors go to stderr.
 
-<<<<<<< HEAD
-pub mod check_config;
-=======
 #![expect(clippy::doc_markdown, reason = "the doc comments of options are help texts: no backticks on a terminal")]
 
->>>>>>> cli
+pub mod check_config;
 mod dead;
 mod healthcheck;
 mod load;
