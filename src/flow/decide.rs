@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     fn policy() -> RetryPolicy {
-        RetryPolicy { backoff: Duration::from_secs(2), max_attempts: 10, max_age: Duration::from_secs(86_400) }
+        RetryPolicy { backoff: Duration::from_secs(2), max_attempts: 10, max_age: Duration::from_hours(24) }
     }
 
     fn status(status: u16) -> Answer {

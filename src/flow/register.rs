@@ -285,7 +285,7 @@ mod tests {
         };
         let settle = async {
             tokio::time::sleep(Duration::from_secs(3)).await;
-            stay.settle(&Confirmed::nothing_owed())
+            stay.settle(&Confirmed::nothing_owed());
         };
         let (second, ()) = tokio::join!(second, settle);
         assert!(second);
@@ -301,7 +301,7 @@ mod tests {
         };
         let give_up = async {
             tokio::time::sleep(Duration::from_secs(3)).await;
-            drop(stay)
+            drop(stay);
         };
         assert!(!tokio::join!(second, give_up).0);
     }
@@ -321,7 +321,7 @@ mod tests {
         register.answered(&[key(0)], Acked::Sent);
         tokio::time::advance(Duration::from_secs(50)).await;
         register.consuming(false);
-        tokio::time::advance(Duration::from_secs(3600)).await;
+        tokio::time::advance(Duration::from_hours(1)).await;
         register.consuming(true);
         register.answered(&[], Acked::Sent);
         assert!(is_settled(&register, key(0)).await, "an hour without a broker does not count");

@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     fn default_policy() -> RetryPolicy {
-        RetryPolicy { backoff: Duration::from_secs(2), max_attempts: 10, max_age: Duration::from_secs(24 * 60 * 60) }
+        RetryPolicy { backoff: Duration::from_secs(2), max_attempts: 10, max_age: Duration::from_hours(24) }
     }
 
     #[test]

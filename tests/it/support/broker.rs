@@ -188,6 +188,7 @@ impl Ran {
 /// The program, with nothing of docrelay's from this process's environment.
 pub(crate) fn docrelay(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_docrelay"));
+    #[expect(clippy::disallowed_methods, reason = "to take the environment away, not to read it")]
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("DOCRELAY_")) {
         command.env_remove(name);
     }
