@@ -70,6 +70,16 @@ pub enum Source {
     Due,
 }
 
+impl Source {
+    /// What the consumer of the queue is called on the broker.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Events => "docrelay-events",
+            Self::Due => "docrelay-due",
+        }
+    }
+}
+
 /// What a message's AMQP properties say, as far as anybody asks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Properties {
@@ -248,15 +258,20 @@ impl Queue<'_> {
             self.consumers.settings.largest_message,
             Instant::now(),
         );
-        loop {
+        let mut opened = 0;
+        let tag = loop {
+            // A tag that is used again on the same channel while messages are unacked makes the channel of RabbitMQ
+            // 3.10 crash: it loses count of a quorum queue's messages.
+            opened += 1;
+            let tag = format!("{}-{opened}", self.source.as_str());
             let again = tokio::select! {
-                again = self.consume(&channel, &mut sizing, &receipts, &held, on_message) => again?,
-                () = stop.cancelled() => break,
+                again = self.consume(&channel, &tag, &mut sizing, &receipts, &held, on_message) => again?,
+                () = stop.cancelled() => break tag,
                 () = channel_gone.cancelled() => return Err(Ended::GivenUp("a channel was closed")),
             };
             tracing::debug!(queue = self.name, prefetch = again, "The consumer is opened again with another prefetch");
-        }
-        cancel(&channel, self.source).await?;
+        };
+        cancel(&channel, &tag).await?;
         // What is in hand is finished elsewhere; its acks go out through the acker until the last receipt is gone.
         drop(receipts);
         tokio::select! {
@@ -272,18 +287,19 @@ impl Queue<'_> {
     async fn consume(
         &self,
         channel: &Channel,
+        tag: &str,
         sizing: &mut Sizing,
         receipts: &Receipts,
         held: &AtomicU64,
         on_message: &(impl Fn(Inbound) + Sync),
     ) -> Result<u16, Ended> {
-        let mut stream = open(channel, self.name, self.source, sizing.prefetch()).await?;
+        let mut stream = open(channel, self.name, tag, sizing.prefetch()).await?;
         while let Some(delivery) = stream.next().await {
             let delivery = delivery?;
             sizing.saw(delivery.data.len() as u64, Instant::now());
             on_message(receipts.inbound(self.source, delivery));
             if let Some(next) = sizing.change(held.load(Ordering::Relaxed), Instant::now()) {
-                cancel(channel, self.source).await?;
+                cancel(channel, tag).await?;
                 // What the broker had sent before it heard of the cancel still comes.
                 while let Some(delivery) = stream.next().await {
                     on_message(receipts.inbound(self.source, delivery?));
@@ -337,21 +353,14 @@ fn properties(delivery: &Delivery) -> Properties {
     }
 }
 
-async fn open(channel: &Channel, queue: &str, source: Source, prefetch: u16) -> Result<Consumer, lapin::Error> {
+async fn open(channel: &Channel, queue: &str, tag: &str, prefetch: u16) -> Result<Consumer, lapin::Error> {
     channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
     let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
-    channel.basic_consume(queue.into(), tag(source).into(), options, arguments).await
+    channel.basic_consume(queue.into(), tag.into(), options, arguments).await
 }
 
-async fn cancel(channel: &Channel, source: Source) -> Result<(), lapin::Error> {
-    channel.basic_cancel(tag(source).into(), BasicCancelOptions::default()).await
-}
-
-fn tag(source: Source) -> &'static str {
-    match source {
-        Source::Events => "docrelay-events",
-        Source::Due => "docrelay-due",
-    }
+async fn cancel(channel: &Channel, tag: &str) -> Result<(), lapin::Error> {
+    channel.basic_cancel(tag.into(), BasicCancelOptions::default()).await
 }
 
 /// Ends when the connection does.
