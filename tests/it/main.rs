@@ -12,4 +12,5 @@ mod cli;
 mod config;
 mod receive;
 mod support;
+mod tidy;
 mod webhook;
