@@ -41,7 +41,9 @@ fn root() -> PathBuf {
 fn files(places: &[&str], endings: &[&str]) -> Vec<File> {
     let root = root();
     let mut paths = Vec::new();
-    places.iter().for_each(|place| collect(&root.join(place), &mut paths));
+    for place in places {
+        collect(&root.join(place), &mut paths);
+    }
     paths.sort();
     let files: Vec<_> = paths
         .into_iter()
@@ -61,7 +63,9 @@ fn collect(path: &Path, into: &mut Vec<PathBuf>) {
         return;
     }
     if path.is_dir() {
-        fs::read_dir(path).unwrap().for_each(|entry| collect(&entry.unwrap().path(), into));
+        for entry in fs::read_dir(path).unwrap() {
+            collect(&entry.unwrap().path(), into);
+        }
     } else {
         into.push(path.to_owned());
     }
