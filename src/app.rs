@@ -27,6 +27,9 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Room for a `Parked` besides its event: nothing larger comes from docrelay itself.
 const PARKED_OVERHEAD: u64 = 4 * 1024 * 1024;
 
+/// More requests in flight than this make one process slower and larger, not faster.
+const MOST_IN_FLIGHT: u32 = 256;
+
 type Flows = Flow<Client>;
 
 /// Runs the service until SIGTERM or SIGINT, then stops it in order. SIGHUP reads the subscriptions again. A second
@@ -185,7 +188,7 @@ fn flow_settings(config: &Config) -> FlowSettings {
         max_event_bytes: config.events.max_bytes,
         delay_unit: config.broker.delay_unit,
         max_age: config.delivery.max_age,
-        window: u32::from(config.broker.prefetch),
+        window: u32::from(config.broker.prefetch).min(MOST_IN_FLIGHT),
     }
 }
 

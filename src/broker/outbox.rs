@@ -145,31 +145,31 @@ impl BrokerOutbox {
         now: Timestamp,
     ) -> Result<Confirmed, OutboxError> {
         let key = routing_key(result);
-        let outgoing = Outgoing {
+        let outgoing = Arc::new(Outgoing {
             exchange: self.names.results_exchange.as_str().into(),
             routing_key: key.as_str().into(),
             properties: properties(codec::RESULT_TYPE)
                 .with_message_id(message_id(result).to_string().into())
                 .with_headers(trace_headers(trace)),
             body: codec::encode_result(result).into(),
-        };
+        });
         let since = Instant::now();
         let mut backoff = Backoff::new();
         loop {
-            match self.publisher.publish(outgoing.clone()).await {
+            match self.publisher.publish(Arc::clone(&outgoing)).await {
                 Ok(confirmed) => return Ok(confirmed),
                 Err(PublishError::Closed) => return Err(OutboxError::Closed),
                 Err(PublishError::Refused) if since.elapsed() < RESULT_PATIENCE => {
                     sleep(backoff.next_wait(fastrand::f64())).await;
                 }
-                Err(PublishError::Refused) => return self.keep_result(outgoing, result, &key, now).await,
+                Err(PublishError::Refused) => return Box::pin(self.keep_result(&outgoing, result, &key, now)).await,
             }
         }
     }
 
     async fn keep_result(
         &self,
-        refused: Outgoing,
+        refused: &Outgoing,
         result: &DeliveryResult,
         key: &str,
         now: Timestamp,
@@ -186,7 +186,12 @@ impl BrokerOutbox {
         put(&mut table, headers::AT, &now.to_rfc3339());
         put(&mut table, headers::ORIGIN, Origin::Results.as_str());
         put(&mut table, headers::ROUTING_KEY, key);
-        self.insist(self.to_park_exchange(keys::DEAD, refused.properties.with_headers(table), refused.body)).await
+        self.insist(self.to_park_exchange(
+            keys::DEAD,
+            refused.properties.clone().with_headers(table),
+            refused.body.clone(),
+        ))
+        .await
     }
 
     /// Sets a message aside. A broker that says no is asked again, for as long as it takes.
@@ -216,19 +221,24 @@ impl BrokerOutbox {
         self.insist(self.to_park_exchange(keys::DEAD, properties, letter.body)).await
     }
 
-    fn to_park_exchange(&self, key: &str, properties: BasicProperties, body: Bytes) -> Outgoing {
-        Outgoing { exchange: self.names.park_exchange.as_str().into(), routing_key: key.into(), properties, body }
+    fn to_park_exchange(&self, key: &str, properties: BasicProperties, body: Bytes) -> Arc<Outgoing> {
+        Arc::new(Outgoing {
+            exchange: self.names.park_exchange.as_str().into(),
+            routing_key: key.into(),
+            properties,
+            body,
+        })
     }
 
     /// Publishes until the broker takes it. Nothing is given back by requeueing meanwhile: the message that owes this
     /// stays in hand.
-    async fn insist(&self, outgoing: Outgoing) -> Result<Confirmed, OutboxError> {
+    async fn insist(&self, outgoing: Arc<Outgoing>) -> Result<Confirmed, OutboxError> {
         if outgoing.body.len() > MAX_MESSAGE_BYTES {
             return Err(OutboxError::TooLarge);
         }
         let mut backoff = Backoff::new();
         loop {
-            match self.publisher.publish(outgoing.clone()).await {
+            match self.publisher.publish(Arc::clone(&outgoing)).await {
                 Ok(confirmed) => return Ok(confirmed),
                 Err(PublishError::Closed) => return Err(OutboxError::Closed),
                 Err(PublishError::Refused) => {

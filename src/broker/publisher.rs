@@ -93,8 +93,8 @@ pub enum Standing {
     Blocked,
 }
 
-/// Something to be published. Cheap to keep until it is confirmed.
-#[derive(Debug, Clone)]
+/// Something to be published. Kept, shared, until it is confirmed.
+#[derive(Debug)]
 pub(super) struct Outgoing {
     pub(super) exchange: ShortString,
     pub(super) routing_key: ShortString,
@@ -111,14 +111,14 @@ pub struct Publisher {
 
 #[derive(Debug)]
 struct Request {
-    outgoing: Outgoing,
+    outgoing: Arc<Outgoing>,
     tries: u32,
     answer: oneshot::Sender<Result<Confirmed, PublishError>>,
 }
 
 impl Publisher {
     /// Publishes and waits for the broker's answer, over any number of lost connections.
-    pub(super) async fn publish(&self, outgoing: Outgoing) -> Result<Confirmed, PublishError> {
+    pub(super) async fn publish(&self, outgoing: Arc<Outgoing>) -> Result<Confirmed, PublishError> {
         let (answer, answered) = oneshot::channel();
         self.requests.send(Request { outgoing, tries: 0, answer }).await.map_err(|_| PublishError::Closed)?;
         answered.await.unwrap_or(Err(PublishError::Closed))
@@ -227,7 +227,7 @@ impl Task {
                 Ok((connection, channel)) => {
                     backoff.reset();
                     tracing::info!(broker.connection = "publishing", "Connected to the broker");
-                    let ended = self.session(&connection, channel).await;
+                    let ended = self.session(&connection, &channel).await;
                     self.standing.send_replace(Standing::Disconnected);
                     close(&connection).await;
                     match ended {
@@ -259,13 +259,13 @@ impl Task {
 
     /// Publishes until the connection is lost or nothing is left to do. Whatever is unconfirmed at the end goes back to
     /// the backlog, in its order.
-    async fn session(&mut self, connection: &Connection, channel: Channel) -> Ended {
+    async fn session(&mut self, connection: &Connection, channel: &Channel) -> Ended {
         let outstanding = Outstanding::default();
         let room = Semaphore::new(WINDOW);
         let (written, confirms) = mpsc::channel(WINDOW);
         self.standing.send_replace(Standing::Open);
         let ended = {
-            let writer = write(&channel, &mut self.queue, &mut self.backlog, &outstanding, &room, written);
+            let writer = write(channel, &mut self.queue, &mut self.backlog, &outstanding, &room, written);
             let confirmer = confirm(&outstanding, &room, confirms);
             let watcher = watch_over(connection, &outstanding, &self.standing);
             tokio::pin!(writer, confirmer, watcher);
@@ -309,14 +309,14 @@ async fn write(
         };
         place.forget();
         request.tries += 1;
-        let outgoing = request.outgoing.clone();
+        let outgoing = Arc::clone(&request.outgoing);
         let number = outstanding.add(request);
         let publishing = channel.basic_publish(
-            outgoing.exchange,
-            outgoing.routing_key,
+            outgoing.exchange.clone(),
+            outgoing.routing_key.clone(),
             BasicPublishOptions::default(),
             &outgoing.body,
-            outgoing.properties,
+            outgoing.properties.clone(),
         );
         match publishing.await {
             Ok(confirm) => written.send((number, confirm)).await.ok()?,

@@ -4,7 +4,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use crate::domain::MAX_RETRY_AGE;
 
-/// The deadline of one attempt (contract: at most 60 s).
+/// The deadline of one attempt (docs/subscriptions.md: at most 60 s).
 pub const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_mins(1);
 
 /// The wait after the first failed attempt.
@@ -13,7 +13,7 @@ pub const BACKOFF: RangeInclusive<Duration> = Duration::from_millis(1)..=Duratio
 /// Attempts in all. With the default backoff 16 of them take 18 hours: more would not fit any sensible age.
 pub const ATTEMPTS: RangeInclusive<u32> = 1..=20;
 
-/// The age that ends every kind of waiting (contract: at most 7 days).
+/// The age that ends every kind of waiting (docs/subscriptions.md: at most 7 days).
 pub const AGE: RangeInclusive<Duration> = Duration::from_secs(1)..=MAX_RETRY_AGE;
 
 /// Requests in flight at one lane.

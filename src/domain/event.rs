@@ -203,7 +203,7 @@ pub enum EventName {
 pub struct UnknownEvent(pub String);
 
 impl EventName {
-    /// All nine, in the order of the contract.
+    /// All nine, in the order of docs/subscriptions.md.
     pub const ALL: [Self; 9] = [
         Self::DocumentText,
         Self::DocumentSplit,
@@ -264,7 +264,7 @@ impl EventSet {
         self.0 == 0
     }
 
-    /// The events of the set, in the order of the contract.
+    /// The events of the set, in the order of docs/subscriptions.md.
     pub fn iter(self) -> impl Iterator<Item = EventName> {
         EventName::ALL.into_iter().filter(move |name| self.contains(*name))
     }

@@ -56,7 +56,7 @@ macro_rules! names {
         pub enum $name { $($(#[$vdoc])* $variant),+ }
 
         impl $name {
-            /// All of them, in the order of the contract.
+            /// All of them, in the order of docs/subscriptions.md.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
             /// The stable name.

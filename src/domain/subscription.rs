@@ -7,7 +7,7 @@ use url::{Host, Url};
 
 use super::{EventName, EventSet, InboxId, OrganizationId, ProjectId, SubscriptionId};
 
-/// The longest `max_age` that can be asked for (contract: 7 days).
+/// The longest `max_age` that can be asked for (docs/subscriptions.md: 7 days).
 pub const MAX_RETRY_AGE: Duration = Duration::from_hours(7 * 24);
 
 /// Headers that a subscription may not set: the exchange itself needs them.
@@ -53,7 +53,7 @@ pub enum Payload {
 }
 
 impl Payload {
-    /// Whether the payload can carry the event (contract: payload by event).
+    /// Whether the payload can carry the event (docs/subscriptions.md: payload by event).
     #[must_use]
     pub fn carries(self, event: EventName) -> bool {
         match self {

@@ -94,7 +94,7 @@ mod tests {
         matches(event, snapshot).iter().map(|found| found.id.to_string()).collect()
     }
 
-    /// The contract's words, tried on every subscription.
+    /// The rule's words, tried on every subscription.
     fn naive(event: &DocumentEvent, all: &[Wanted]) -> Vec<String> {
         let inbox = event.inbox.as_ref().map(InboxId::as_str);
         let project = event.project.as_ref().map(ProjectId::as_str);

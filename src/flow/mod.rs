@@ -121,10 +121,10 @@ impl<C: Courier> Flow<C> {
         let (snapshot, max_bytes) = ((self.subscriptions)(), self.settings.max_event_bytes);
         let settled = match intake::open(source, &body, &properties, &snapshot, max_bytes, now()) {
             Ok(opened) if opened.owed.is_empty() && source == Source::Events => {
-                self.tell_unsubscribed(&opened.work).await
+                Box::pin(self.tell_unsubscribed(&opened.work)).await
             }
             Ok(opened) => self.carry_all(opened, &snapshot, &receipt).await,
-            Err(unreadable) => self.set_aside(*unreadable).await,
+            Err(unreadable) => Box::pin(self.set_aside(*unreadable)).await,
         };
         match settled {
             Some(Settled { proof, stays }) => {

@@ -94,7 +94,7 @@ impl<C: Courier> Flow<C> {
         let proof = match self.outbox.park(tier, &parked).await {
             Ok(proof) => proof,
             Err(OutboxError::Closed) => return None,
-            Err(OutboxError::TooLarge) => return self.too_large_to_park(work, group).await,
+            Err(OutboxError::TooLarge) => return Box::pin(self.too_large_to_park(work, group)).await,
         };
         let mut settled = Vec::with_capacity(group.len());
         for Later { stay, owed, told } in group {
@@ -261,7 +261,7 @@ fn log(result: &DeliveryResult) {
                 status = result.status_code,
                 error = result.error,
                 error.text = result.error_text,
-                target = result.target,
+                target.address = result.target,
                 $message
             )
         };

@@ -11,7 +11,7 @@ use crate::domain::{DocumentEvent, EventName, Payload};
 /// Why an event has no body in a payload.
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
-    /// The payload does not know the event (contract: payload by event). Subscriptions are checked for that when they
+    /// The payload does not know the event (docs/subscriptions.md: payload by event). Subscriptions are checked for that when they
     /// are loaded, so only a defect gets here.
     #[error("payload {payload:?} cannot carry {event}")]
     NotCarried {

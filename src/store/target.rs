@@ -18,13 +18,13 @@ const TARGET: Names =
 
 const AUTH: Names = Names { known: &["authorization"], later: &["login", "oauth2"], read_only: &[] };
 
-/// The most headers a subscription may set (contract).
+/// The most headers a subscription may set.
 const MAX_HEADERS: usize = 20;
 
-/// The most bytes they may have in all, names and values, `Authorization` included (contract: 4 KiB).
+/// The most bytes they may have in all, names and values, `Authorization` included (docs/subscriptions.md: 4 KiB).
 const MAX_HEADER_BYTES: usize = 4 * 1024;
 
-/// Headers whose values are no secrets (contract); every other value is marked sensitive.
+/// Headers whose values are no secrets; every other value is marked sensitive.
 const OPEN_HEADERS: [&str; 3] = ["content-type", "accept", "user-agent"];
 
 /// What the document's id is put in for.
@@ -84,7 +84,7 @@ fn url(at: &At<'_>, template: bool, notes: &mut Notes) -> Option<TargetUrl> {
     Some(url)
 }
 
-/// Whether a text has `:id`, not followed by a letter, digit or underscore (contract 2.2).
+/// Whether a text has `:id`, not followed by a letter, digit or underscore (docs/subscriptions.md).
 fn has_placeholder(text: &str) -> bool {
     text.match_indices(PLACEHOLDER).any(|(start, found)| {
         let next = text.get(start + found.len()..).and_then(|rest| rest.chars().next());

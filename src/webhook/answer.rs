@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
 
 use crate::domain::Timestamp;
 
-/// How much of a response's body is kept (contract: 16 KiB).
+/// How much of a response's body is kept (docs/subscriptions.md: 16 KiB).
 pub const MAX_RESPONSE_BYTES: usize = 16 * 1024;
 
 /// Reads the body up to the cap, and says whether there was more. What lies beyond is not read: dropping the response
@@ -27,7 +27,7 @@ pub(super) async fn read_body(mut response: reqwest::Response) -> Result<(Bytes,
 }
 
 /// What `Retry-After` asks for, counted from `now`: seconds or an HTTP date (RFC 9110, 10.2.3). Only 429 and 503 are
-/// asked (contract, section 3); nonsense is ignored, a date in the past means no wait.
+/// asked; nonsense is ignored, a date in the past means no wait.
 pub(super) fn retry_after(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     if !matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
         return None;

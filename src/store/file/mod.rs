@@ -1,4 +1,4 @@
-//! Reads subscriptions from YAML: the resource of the contract, checked field by field. No file is touched here.
+//! Reads subscriptions from YAML: the resource that docs/subscriptions.md describes, checked field by field. No file is touched here.
 
 use std::{
     collections::{HashMap, HashSet},
