@@ -10,6 +10,8 @@
 
 mod cli;
 mod config;
+mod flow;
 mod receive;
+mod slow;
 mod support;
 mod webhook;

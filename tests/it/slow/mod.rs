@@ -1,0 +1,2 @@
+//! What takes patience: loads, lost brokers, killed processes. `make test-fast` leaves this module out.
+
