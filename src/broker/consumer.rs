@@ -4,6 +4,7 @@
 //! ones exceed it the consumer is opened again with a smaller prefetch (a prefetch cannot be changed in place).
 
 use std::{
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -31,7 +32,7 @@ use super::{
     declare::{DeclareError, declare},
     publisher::Standing,
     receipt::Receipt,
-    sizing::Sizing,
+    sizing::{GROW_AFTER, Sizing},
     topology::Topology,
 };
 use crate::{backoff::Backoff, config::BrokerConfig, domain::TraceContext};
@@ -248,15 +249,17 @@ impl Queue<'_> {
             self.consumers.settings.largest_message,
             Instant::now(),
         );
+        let mut tag = Tag { source: self.source, opened: 0 };
         loop {
             let again = tokio::select! {
-                again = self.consume(&channel, &mut sizing, &receipts, &held, on_message) => again?,
+                again = self.consume(&channel, tag, &mut sizing, &receipts, &held, on_message) => again?,
                 () = stop.cancelled() => break,
                 () = channel_gone.cancelled() => return Err(Ended::GivenUp("a channel was closed")),
             };
             tracing::debug!(queue = self.name, prefetch = again, "The consumer is opened again with another prefetch");
+            tag.opened += 1;
         }
-        cancel(&channel, self.source).await?;
+        cancel(&channel, tag).await?;
         // What is in hand is finished elsewhere; its acks go out through the acker until the last receipt is gone.
         drop(receipts);
         tokio::select! {
@@ -272,18 +275,26 @@ impl Queue<'_> {
     async fn consume(
         &self,
         channel: &Channel,
+        tag: Tag,
         sizing: &mut Sizing,
         receipts: &Receipts,
         held: &AtomicU64,
         on_message: &(impl Fn(Inbound) + Sync),
     ) -> Result<u16, Ended> {
-        let mut stream = open(channel, self.name, self.source, sizing.prefetch()).await?;
-        while let Some(delivery) = stream.next().await {
-            let delivery = delivery?;
-            sizing.saw(delivery.data.len() as u64, Instant::now());
-            on_message(receipts.inbound(self.source, delivery));
+        let mut stream = open(channel, self.name, tag, sizing.prefetch()).await?;
+        loop {
+            tokio::select! {
+                biased;
+                delivery = stream.next() => {
+                    let Some(delivery) = delivery else { break };
+                    let delivery = delivery?;
+                    sizing.saw(delivery.data.len() as u64, Instant::now());
+                    on_message(receipts.inbound(self.source, delivery));
+                }
+                () = async { sleep(GROW_AFTER).await }, if sizing.may_grow() => {}
+            }
             if let Some(next) = sizing.change(held.load(Ordering::Relaxed), Instant::now()) {
-                cancel(channel, self.source).await?;
+                cancel(channel, tag).await?;
                 // What the broker had sent before it heard of the cancel still comes.
                 while let Some(delivery) = stream.next().await {
                     on_message(receipts.inbound(self.source, delivery?));
@@ -337,20 +348,31 @@ fn properties(delivery: &Delivery) -> Properties {
     }
 }
 
-async fn open(channel: &Channel, queue: &str, source: Source, prefetch: u16) -> Result<Consumer, lapin::Error> {
+async fn open(channel: &Channel, queue: &str, tag: Tag, prefetch: u16) -> Result<Consumer, lapin::Error> {
     channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
     let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
-    channel.basic_consume(queue.into(), tag(source).into(), options, arguments).await
+    channel.basic_consume(queue.into(), tag.to_string().into(), options, arguments).await
 }
 
-async fn cancel(channel: &Channel, source: Source) -> Result<(), lapin::Error> {
-    channel.basic_cancel(tag(source).into(), BasicCancelOptions::default()).await
+async fn cancel(channel: &Channel, tag: Tag) -> Result<(), lapin::Error> {
+    channel.basic_cancel(tag.to_string().into(), BasicCancelOptions::default()).await
 }
 
-fn tag(source: Source) -> &'static str {
-    match source {
-        Source::Events => "docrelay-events",
-        Source::Due => "docrelay-due",
+/// A consumer's name on its channel, another one each time it is opened: RabbitMQ 3.10 ends the whole connection
+/// (`INTERNAL_ERROR`) when a quorum queue is consumed again under a name that still has unacked messages.
+#[derive(Debug, Clone, Copy)]
+struct Tag {
+    source: Source,
+    opened: u32,
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = match self.source {
+            Source::Events => "events",
+            Source::Due => "due",
+        };
+        write!(f, "docrelay-{source}-{}", self.opened)
     }
 }
 

@@ -64,7 +64,10 @@ async fn a_delivery_whose_subscription_left_the_file_waits_until_it_is_too_old()
     let receiver = Receiver::scripted(|_| Reply::status(500)).await;
     let other = Receiver::ok().await;
     let surroundings = Surroundings::with(&[("DELIVERY__MAX_AGE", "6s")]).await;
-    surroundings.subscribe(&[with(subscription("erp", &receiver.url("/")), json!({"retry": {"backoff": "1s", "max_attempts": 2}}))]);
+    surroundings.subscribe(&[with(
+        subscription("erp", &receiver.url("/")),
+        json!({"retry": {"backoff": "1s", "max_attempts": 2}}),
+    )]);
     let service = surroundings.start().await;
     surroundings.publish(&event("evt-1")).await;
     surroundings.results.wait_for(1, GENEROUS).await;
@@ -78,8 +81,7 @@ async fn a_delivery_whose_subscription_left_the_file_waits_until_it_is_too_old()
 
 #[tokio::test]
 async fn a_subscription_that_returns_to_the_file_gets_what_waited_for_it() {
-    let receiver =
-        Receiver::scripted(|request| Reply::status(if request.attempt() == 1 { 500 } else { 200 })).await;
+    let receiver = Receiver::scripted(|request| Reply::status(if request.attempt() == 1 { 500 } else { 200 })).await;
     let surroundings = Surroundings::with(&[("DELIVERY__MAX_AGE", "8s")]).await;
     let erp = with(subscription("erp", &receiver.url("/")), json!({"retry": {"backoff": "300ms", "max_age": "1m"}}));
     surroundings.subscribe(std::slice::from_ref(&erp));

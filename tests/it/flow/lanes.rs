@@ -38,10 +38,8 @@ async fn one_target_that_hangs_does_not_hold_up_the_other() {
     let (hanging, good) = (Receiver::scripted(|_| Reply::hang()).await, Receiver::ok().await);
     let surroundings = Surroundings::with(&[("BROKER__DELAY_UNIT", "1s"), ("BROKER__PREFETCH", "50")]).await;
     let gives_up = json!({"target": {"timeout": "4s"}, "retry": {"max_attempts": 1}});
-    surroundings.subscribe(&[
-        with(subscription("hangs", &hanging.url("/")), gives_up),
-        subscription("good", &good.url("/")),
-    ]);
+    surroundings
+        .subscribe(&[with(subscription("hangs", &hanging.url("/")), gives_up), subscription("good", &good.url("/"))]);
     let service = surroundings.start().await;
     let events: Vec<_> = (0..EVENTS).map(|number| event(&format!("evt-{number}"))).collect();
     surroundings.publish_all(&events).await;

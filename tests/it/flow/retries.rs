@@ -129,7 +129,10 @@ async fn two_deliveries_of_one_event_fail_and_succeed_on_their_own() {
     let (hanging, good) = (Receiver::scripted(|_| Reply::hang()).await, Receiver::ok().await);
     let surroundings = Surroundings::new().await;
     surroundings.subscribe(&[
-        with(subscription("hangs", &hanging.url("/")), json!({"target": {"timeout": "3s"}, "retry": {"max_attempts": 1}})),
+        with(
+            subscription("hangs", &hanging.url("/")),
+            json!({"target": {"timeout": "3s"}, "retry": {"max_attempts": 1}}),
+        ),
         subscription("fails", &failing.url("/")),
         subscription("good", &good.url("/")),
     ]);
@@ -173,8 +176,7 @@ async fn every_kind_of_silence_is_a_failed_attempt_by_its_name() {
     };
     let fields = json!({"target": {"timeout": "1s"}, "retry": {"max_attempts": 2}});
     let surroundings = Surroundings::new().await;
-    let all: Vec<_> =
-        expected.iter().map(|(name, _)| with(subscription(name, &url(name)), fields.clone())).collect();
+    let all: Vec<_> = expected.iter().map(|(name, _)| with(subscription(name, &url(name)), fields.clone())).collect();
     surroundings.subscribe(&all);
     let service = surroundings.start().await;
     surroundings.publish(&event("evt-1")).await;
@@ -187,11 +189,7 @@ async fn every_kind_of_silence_is_a_failed_attempt_by_its_name() {
             .filter(|result| result.subscription.as_ref().unwrap().as_str() == name)
             .map(|result| (result.outcome, result.attempt, result.error.unwrap(), result.status_code))
             .collect();
-        assert_eq!(
-            of_it,
-            [(Outcome::AttemptFailed, 1, error, None), (Outcome::Exhausted, 2, error, None)],
-            "{name}"
-        );
+        assert_eq!(of_it, [(Outcome::AttemptFailed, 1, error, None), (Outcome::Exhausted, 2, error, None)], "{name}");
     }
     // How often a connection that is closed is tried again is the HTTP library's business, and it must not.
     surroundings.end(service, &[(&closing, 2), (&hanging, 2)]).await;

@@ -130,7 +130,11 @@ impl Results {
         };
         timeout(deadline, enough).await.unwrap_or_else(|_elapsed| {
             let results = self.all();
-            panic!("expected {what} within {deadline:?}, got {}: {:#?}", results.len(), results.iter().rev().take(20).collect::<Vec<_>>())
+            panic!(
+                "expected {what} within {deadline:?}, got {}: {:#?}",
+                results.len(),
+                results.iter().rev().take(20).collect::<Vec<_>>()
+            )
         })
     }
 }

@@ -13,7 +13,11 @@ use std::{
 
 use docrelay::{
     app::Service,
-    broker::{codec, outbox::event_routing_key, topology::{QueueSpec, Topology}},
+    broker::{
+        codec,
+        outbox::event_routing_key,
+        topology::{QueueSpec, Topology},
+    },
     config::{BrokerConfig, Declare},
     domain::{DocumentEvent, Happening, Secret},
     policy::wait::Tier,
