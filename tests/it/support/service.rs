@@ -144,7 +144,7 @@ impl Surroundings {
         command.envs(self.settings.iter().map(named)).env("DOCRELAY__ADMIN__LISTEN", free.to_string());
         command.envs(settings.iter().map(|(key, value)| (format!("DOCRELAY__{key}"), value)));
         command.stdout(file.try_clone().unwrap()).stderr(file);
-        let program = Program { child: command.spawn().unwrap(), log };
+        let program = Program { child: command.spawn().unwrap(), log, admin: free };
         ready(free).await;
         program
     }
@@ -265,10 +265,14 @@ async fn declare(url: &str, config: &BrokerConfig) -> Topology {
 
 /// Waits until a service says that it is ready.
 async fn ready(admin: SocketAddr) {
+    until_ready_is(admin, true).await;
+}
+
+async fn until_ready_is(admin: SocketAddr, wanted: bool) {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    eventually("a service that is ready", || async {
+    eventually(if wanted { "a service that is ready" } else { "a service that is not ready" }, || async {
         let answer = client.get(format!("http://{admin}/readyz")).send().await.ok()?;
-        answer.status().is_success().then_some(())
+        (answer.status().is_success() == wanted).then_some(())
     })
     .await;
 }
@@ -277,6 +281,7 @@ async fn ready(admin: SocketAddr) {
 pub(crate) struct Program {
     child: tokio::process::Child,
     log: PathBuf,
+    admin: SocketAddr,
 }
 
 impl Program {
@@ -295,6 +300,11 @@ impl Program {
     /// Waits for its end.
     pub(crate) async fn ended(mut self) -> ExitStatus {
         timeout(GENEROUS, self.child.wait()).await.expect("the program must end").unwrap()
+    }
+
+    /// Waits until it says that it is not ready.
+    pub(crate) async fn not_ready(&self) {
+        until_ready_is(self.admin, false).await;
     }
 
     /// Stops it in order.
