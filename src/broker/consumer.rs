@@ -4,6 +4,7 @@
 //! ones exceed it the consumer is opened again with a smaller prefetch (a prefetch cannot be changed in place).
 
 use std::{
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -31,7 +32,7 @@ use super::{
     declare::{DeclareError, declare},
     publisher::Standing,
     receipt::Receipt,
-    sizing::Sizing,
+    sizing::{GROW_AFTER, Sizing},
     topology::Topology,
 };
 use crate::{backoff::Backoff, config::BrokerConfig, domain::TraceContext};
@@ -68,16 +69,6 @@ pub enum Source {
     Events,
     /// Parked messages whose wait is over.
     Due,
-}
-
-impl Source {
-    /// What the consumer of the queue is called on the broker.
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Events => "docrelay-events",
-            Self::Due => "docrelay-due",
-        }
-    }
 }
 
 /// What a message's AMQP properties say, as far as anybody asks.
@@ -258,20 +249,17 @@ impl Queue<'_> {
             self.consumers.settings.largest_message,
             Instant::now(),
         );
-        let mut opened = 0;
-        let tag = loop {
-            // A tag that is used again on the same channel while messages are unacked makes the channel of RabbitMQ
-            // 3.10 crash: it loses count of a quorum queue's messages.
-            opened += 1;
-            let tag = format!("{}-{opened}", self.source.as_str());
+        let mut tag = Tag { source: self.source, opened: 0 };
+        loop {
             let again = tokio::select! {
-                again = self.consume(&channel, &tag, &mut sizing, &receipts, &held, on_message) => again?,
-                () = stop.cancelled() => break tag,
+                again = self.consume(&channel, tag, &mut sizing, &receipts, &held, on_message) => again?,
+                () = stop.cancelled() => break,
                 () = channel_gone.cancelled() => return Err(Ended::GivenUp("a channel was closed")),
             };
             tracing::debug!(queue = self.name, prefetch = again, "The consumer is opened again with another prefetch");
-        };
-        cancel(&channel, &tag).await?;
+            tag.opened += 1;
+        }
+        cancel(&channel, tag).await?;
         // What is in hand is finished elsewhere; its acks go out through the acker until the last receipt is gone.
         drop(receipts);
         tokio::select! {
@@ -287,17 +275,24 @@ impl Queue<'_> {
     async fn consume(
         &self,
         channel: &Channel,
-        tag: &str,
+        tag: Tag,
         sizing: &mut Sizing,
         receipts: &Receipts,
         held: &AtomicU64,
         on_message: &(impl Fn(Inbound) + Sync),
     ) -> Result<u16, Ended> {
         let mut stream = open(channel, self.name, tag, sizing.prefetch()).await?;
-        while let Some(delivery) = stream.next().await {
-            let delivery = delivery?;
-            sizing.saw(delivery.data.len() as u64, Instant::now());
-            on_message(receipts.inbound(self.source, delivery));
+        loop {
+            tokio::select! {
+                biased;
+                delivery = stream.next() => {
+                    let Some(delivery) = delivery else { break };
+                    let delivery = delivery?;
+                    sizing.saw(delivery.data.len() as u64, Instant::now());
+                    on_message(receipts.inbound(self.source, delivery));
+                }
+                () = async { sleep(GROW_AFTER).await }, if sizing.may_grow() => {}
+            }
             if let Some(next) = sizing.change(held.load(Ordering::Relaxed), Instant::now()) {
                 cancel(channel, tag).await?;
                 // What the broker had sent before it heard of the cancel still comes.
@@ -353,14 +348,32 @@ fn properties(delivery: &Delivery) -> Properties {
     }
 }
 
-async fn open(channel: &Channel, queue: &str, tag: &str, prefetch: u16) -> Result<Consumer, lapin::Error> {
+async fn open(channel: &Channel, queue: &str, tag: Tag, prefetch: u16) -> Result<Consumer, lapin::Error> {
     channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
     let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
-    channel.basic_consume(queue.into(), tag.into(), options, arguments).await
+    channel.basic_consume(queue.into(), tag.to_string().into(), options, arguments).await
 }
 
-async fn cancel(channel: &Channel, tag: &str) -> Result<(), lapin::Error> {
-    channel.basic_cancel(tag.into(), BasicCancelOptions::default()).await
+async fn cancel(channel: &Channel, tag: Tag) -> Result<(), lapin::Error> {
+    channel.basic_cancel(tag.to_string().into(), BasicCancelOptions::default()).await
+}
+
+/// A consumer's name on its channel, another one each time it is opened: RabbitMQ 3.10 ends the whole connection
+/// (`INTERNAL_ERROR`) when a quorum queue is consumed again under a name that still has unacked messages.
+#[derive(Debug, Clone, Copy)]
+struct Tag {
+    source: Source,
+    opened: u32,
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = match self.source {
+            Source::Events => "events",
+            Source::Due => "due",
+        };
+        write!(f, "docrelay-{source}-{}", self.opened)
+    }
 }
 
 /// Ends when the connection does.

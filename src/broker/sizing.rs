@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// A larger prefetch is only worth opening the consumer again after this long.
-const GROW_AFTER: Duration = Duration::from_millis(200);
+pub(super) const GROW_AFTER: Duration = Duration::from_millis(200);
 
-/// So many messages must have shown their size before the window grows.
+/// So many messages must have shown their size before the window grows, or as many as it lets in.
 const GROW_SEEN: u32 = 20;
 
 /// How fast a big message is forgotten: the remembered size halves with each of these.
@@ -60,20 +60,34 @@ impl Sizing {
     pub(super) fn change(&mut self, held: u64, now: Instant) -> Option<u16> {
         let next = if held > self.window {
             self.fitting(self.largest_seen).min(self.prefetch.div_ceil(2))
-        } else if self.seen >= GROW_SEEN && now.duration_since(self.opened) >= GROW_AFTER {
-            // Twice the largest one seen: room for somewhat bigger ones.
-            self.fitting(self.largest_seen.saturating_mul(2))
+        } else if now.duration_since(self.opened) >= GROW_AFTER {
+            self.larger()?
         } else {
             return None;
         };
-        let worth_it = held > self.window || next / 2 >= self.prefetch || (next == self.most && next > self.prefetch);
-        if !worth_it || next == self.prefetch {
+        if next == self.prefetch {
             return None;
         }
         self.prefetch = next;
         self.opened = now;
         self.seen = 0;
         Some(next)
+    }
+
+    /// Whether a larger prefetch is due after [`GROW_AFTER`] even if no message comes: all that fit may be in hand, and
+    /// wait for a receiver that does not answer.
+    pub(super) fn may_grow(&self) -> bool {
+        self.larger().is_some()
+    }
+
+    /// A prefetch that is worth opening the consumer again, when enough messages have shown that there is room.
+    fn larger(&self) -> Option<u16> {
+        if self.seen < GROW_SEEN.min(u32::from(self.prefetch)) {
+            return None;
+        }
+        // Twice the largest one seen: room for somewhat bigger ones.
+        let next = self.fitting(self.largest_seen.saturating_mul(2));
+        (next / 2 >= self.prefetch || (next == self.most && next > self.prefetch)).then_some(next)
     }
 
     fn fitting(&self, bytes: u64) -> u16 {
@@ -98,6 +112,32 @@ mod tests {
         assert_eq!(sizing.change(0, now), None, "not within the first moments");
         assert_eq!(sizing.change(0, now + GROW_AFTER), Some(500));
         assert_eq!(sizing.change(0, now + 2 * GROW_AFTER), None);
+    }
+
+    #[test]
+    fn a_window_that_is_full_of_small_messages_grows_although_no_other_comes() {
+        let now = Instant::now();
+        let mut sizing = Sizing::new(128 * MIB, 500, 12 * MIB, now);
+        assert_eq!(sizing.prefetch(), 10);
+        for _ in 0..9 {
+            sizing.saw(2000, now);
+        }
+        assert!(!sizing.may_grow());
+        sizing.saw(2000, now);
+        assert!(sizing.may_grow());
+        assert_eq!(sizing.change(20_000, now + GROW_AFTER), Some(500));
+        assert!(!sizing.may_grow());
+    }
+
+    #[test]
+    fn a_window_that_is_full_of_large_messages_does_not_grow() {
+        let now = Instant::now();
+        let mut sizing = Sizing::new(128 * MIB, 500, 12 * MIB, now);
+        for _ in 0..10 {
+            sizing.saw(8 * MIB, now);
+        }
+        assert!(!sizing.may_grow());
+        assert_eq!(sizing.change(80 * MIB, now + GROW_AFTER), None);
     }
 
     #[test]

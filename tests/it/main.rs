@@ -10,7 +10,9 @@
 
 mod cli;
 mod config;
+mod flow;
 mod receive;
+mod slow;
 mod support;
 mod tidy;
 mod webhook;

@@ -1,4 +1,7 @@
 //! What the tests share.
 
 pub(crate) mod broker;
+pub(crate) mod node;
 pub(crate) mod receiver;
+pub(crate) mod results;
+pub(crate) mod service;

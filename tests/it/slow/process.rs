@@ -1,0 +1,124 @@
+//! The process itself ends: killed, or told to stop, under load. What a successor does then.
+
+use std::time::Duration;
+
+use docrelay::domain::Outcome;
+use serde_json::json;
+
+use super::{assert_all_delivered, assert_no_repeats, events, requests};
+use crate::support::{
+    receiver::{Receiver, Reply},
+    service::{GENEROUS, Program, Surroundings, event, subscription, with},
+};
+
+const EVENTS: usize = 3_000;
+const PREFETCH: usize = 200;
+
+/// A load in the queue, and the program at it.
+async fn under_load(receivers: &[Receiver]) -> (Surroundings, Program) {
+    let surroundings = Surroundings::with(&[("BROKER__PREFETCH", "200")]).await;
+    let subscriptions: Vec<_> = receivers
+        .iter()
+        .enumerate()
+        .map(|(number, receiver)| subscription(&format!("s{number}"), &receiver.url("/")))
+        .collect();
+    surroundings.subscribe(&subscriptions);
+    surroundings.publish_all(&events(EVENTS)).await;
+    let program = surroundings.run().await;
+    receivers[0].wait_for(EVENTS / 4, GENEROUS).await;
+    (surroundings, program)
+}
+
+/// One that takes a moment, and one that fails some first attempts.
+async fn two_receivers() -> [Receiver; 2] {
+    [
+        Receiver::scripted(|_| Reply::ok().after(Duration::from_millis(10))).await,
+        Receiver::scripted(|request| {
+            let failing = request.attempt() == 1 && request.index % 5 == 0;
+            Reply::status(if failing { 500 } else { 200 }).after(Duration::from_millis(20))
+        })
+        .await,
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_is_killed_loses_nothing_and_repeats_only_what_was_unacked() {
+    let receivers = two_receivers().await;
+    let (surroundings, program) = under_load(&receivers).await;
+    program.kill().await;
+    assert!(receivers[0].count() < EVENTS, "the load was over before the kill");
+    let program = surroundings.run().await;
+    surroundings.results.wait_for_finals(2 * EVENTS, 3 * GENEROUS).await;
+    program.stop().await;
+    surroundings.nothing_is_left(0).await;
+    // A repeat may end otherwise than the first time, and `delivered` outranks the rest.
+    for (delivery, finals) in surroundings.results.finals() {
+        assert!(finals.iter().any(|it| it.outcome == Outcome::Delivered), "{delivery}: {finals:#?}");
+    }
+    let repeated: Vec<_> = requests(&receivers).into_iter().filter(|(_, times)| *times > 1).collect();
+    assert!(repeated.iter().all(|(_, times)| *times == 2), "{repeated:#?}");
+    // What one connection may hold: the window of each queue, two deliveries an event.
+    assert!(repeated.len() <= 2 * 2 * PREFETCH, "{} repeats", repeated.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_is_stopped_under_load_repeats_nothing_and_its_successor_does_the_rest() {
+    for _ in 0..3 {
+        let receivers = two_receivers().await;
+        let (surroundings, program) = under_load(&receivers).await;
+        program.stop().await;
+        let (sent, told) = (receivers[0].count(), surroundings.results.all().len());
+        assert!(sent < EVENTS, "the load was over before the stop");
+        let program = surroundings.run().await;
+        surroundings.results.wait_for_finals(2 * EVENTS, 3 * GENEROUS).await;
+        assert!(told < surroundings.results.all().len());
+        assert_all_delivered(&surroundings.results, 2 * EVENTS);
+        assert_no_repeats(&receivers);
+        program.stop().await;
+        surroundings.nothing_is_left(0).await;
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_that_outlasts_the_grace_is_interrupted_and_made_again_after_the_restart() {
+    let receiver = Receiver::scripted(|request| if request.attempt() == 1 { Reply::hang() } else { Reply::ok() }).await;
+    let surroundings = Surroundings::new().await;
+    surroundings.subscribe(&[with(subscription("erp", &receiver.url("/")), json!({"target": {"timeout": "60s"}}))]);
+    let program = surroundings.run_with(&[("SHUTDOWN__GRACE", "300ms")]).await;
+    surroundings.publish(&event("evt-1")).await;
+    receiver.wait_for(1, GENEROUS).await;
+    program.stop().await;
+    let interrupted = surroundings.results.wait_for(1, GENEROUS).await.remove(0);
+    assert_eq!((interrupted.outcome, interrupted.attempt), (Outcome::AttemptFailed, 1));
+    assert_eq!(interrupted.error, Some("interrupted"));
+    assert!(interrupted.next_attempt_at.is_some());
+
+    let program = surroundings.run().await;
+    let delivered = surroundings.results.wait_for(2, GENEROUS).await.remove(1);
+    assert_eq!((delivered.outcome, delivered.attempt), (Outcome::Delivered, 2));
+    program.stop().await;
+    surroundings.nothing_is_left(0).await;
+    assert_eq!(receiver.count(), 2);
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_service_at_once_and_the_event_is_not_lost() {
+    let receiver = Receiver::scripted(|request| if request.index == 0 { Reply::hang() } else { Reply::ok() }).await;
+    let surroundings = Surroundings::new().await;
+    surroundings.subscribe(&[with(subscription("erp", &receiver.url("/")), json!({"target": {"timeout": "60s"}}))]);
+    let program = surroundings.run_with(&[("SHUTDOWN__GRACE", "1h")]).await;
+    surroundings.publish(&event("evt-1")).await;
+    receiver.wait_for(1, GENEROUS).await;
+    program.signal("TERM").await;
+    // Signals that come together are one: the first must have been taken.
+    program.not_ready().await;
+    program.signal("INT").await;
+    assert!(!program.ended().await.success(), "it says that it did not finish");
+
+    let program = surroundings.run().await;
+    let delivered = surroundings.results.wait_for(1, GENEROUS).await.remove(0);
+    assert_eq!((delivered.outcome, delivered.attempt), (Outcome::Delivered, 1));
+    program.stop().await;
+    surroundings.nothing_is_left(0).await;
+    assert_eq!(receiver.count(), 2);
+}

@@ -1,0 +1,370 @@
+//! The whole service around a test: names on a broker, subscriptions in a file, an upstream that publishes and listens.
+//!
+//! The service runs in the test's own process ([`Surroundings::start`]), or as the real program ([`Surroundings::run`])
+//! where it is to be killed.
+
+use std::{
+    collections::BTreeMap,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::ExitStatus,
+    time::Duration,
+};
+
+use docrelay::{
+    app::Service,
+    broker::{
+        codec,
+        outbox::event_routing_key,
+        topology::{QueueSpec, Topology},
+    },
+    config::{BrokerConfig, Declare},
+    domain::{DocumentEvent, Happening, Secret},
+    policy::wait::Tier,
+};
+use lapin::{
+    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties,
+    options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
+    types::FieldTable,
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+use super::{
+    broker::{TestBroker, docrelay, eventually},
+    receiver::Receiver,
+    results::Results,
+};
+
+/// Far more than anything here takes on a busy machine.
+pub(crate) const GENEROUS: Duration = Duration::from_secs(60);
+
+/// `broker.delay_unit` unless a test says otherwise.
+pub(crate) const UNIT: Duration = Duration::from_millis(20);
+
+/// `delivery.backoff` unless a test says otherwise.
+pub(crate) const BACKOFF: Duration = Duration::from_millis(40);
+
+/// `delivery.max_attempts` unless a test says otherwise.
+pub(crate) const ATTEMPTS: u32 = 4;
+
+/// What is around a service: everything that outlives it.
+pub(crate) struct Surroundings {
+    pub(crate) results: Results,
+    pub(crate) topology: Topology,
+    url: String,
+    settings: BTreeMap<&'static str, String>,
+    folder: TempDir,
+    /// Cleans up on the broker that tests share.
+    shared: Option<TestBroker>,
+}
+
+impl Surroundings {
+    /// On the broker that tests share.
+    pub(crate) async fn new() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// On the broker that tests share, with further settings, such as `("BROKER__PREFETCH", "10")`.
+    pub(crate) async fn with(settings: &[(&'static str, &str)]) -> Self {
+        let broker = TestBroker::new().await;
+        let (url, prefix) = (broker.config.url.reveal().to_owned(), broker.config.queue_prefix.clone());
+        Self::at(url, &prefix, Some(broker), settings).await
+    }
+
+    /// On a broker of the test's own.
+    pub(crate) async fn on(url: &str, settings: &[(&'static str, &str)]) -> Self {
+        Self::at(url.to_owned(), "docrelay", None, settings).await
+    }
+
+    async fn at(url: String, prefix: &str, shared: Option<TestBroker>, settings: &[(&'static str, &str)]) -> Self {
+        let folder = TempDir::new().unwrap();
+        let mut all: BTreeMap<&'static str, String> = [
+            ("BROKER__URL", url.clone()),
+            ("BROKER__QUEUE_PREFIX", prefix.to_owned()),
+            ("BROKER__EVENTS_EXCHANGE", format!("{prefix}.documents")),
+            ("BROKER__RESULTS_EXCHANGE", format!("{prefix}.results")),
+            ("BROKER__DELAY_UNIT", humantime::format_duration(UNIT).to_string()),
+            ("DELIVERY__BACKOFF", humantime::format_duration(BACKOFF).to_string()),
+            ("DELIVERY__MAX_ATTEMPTS", ATTEMPTS.to_string()),
+            ("SUBSCRIPTIONS__FILE", folder.path().join("subscriptions.yaml").display().to_string()),
+            ("EGRESS__ALLOW", "127.0.0.0/8".to_owned()),
+            ("ADMIN__LISTEN", "127.0.0.1:0".to_owned()),
+        ]
+        .into();
+        all.extend(settings.iter().map(|(key, value)| (*key, (*value).to_owned())));
+        let topology = declare(&url, &config(&all).broker).await;
+        let upstream = format!("{prefix}.upstream");
+        let results = Results::of(&url, &topology.names.results_exchange, &upstream).await;
+        let shared = shared.map(|mut broker| {
+            // What it deletes when it is dropped.
+            broker.topology = topology.clone();
+            let more = QueueSpec { name: upstream, ..topology.queues[0].clone() };
+            broker.topology.queues.push(more);
+            broker
+        });
+        let surroundings = Self { results, topology, url, settings: all, folder, shared };
+        surroundings.subscribe(&[]);
+        surroundings
+    }
+
+    /// Puts these subscriptions in force from the next start, or the next look at the file.
+    pub(crate) fn subscribe(&self, subscriptions: &[Value]) {
+        let lines: String = subscriptions.iter().map(|subscription| format!("  - {subscription}\n")).collect();
+        self.write_subscriptions(&format!("subscriptions:{}\n{lines}", if lines.is_empty() { " []" } else { "" }));
+    }
+
+    /// The same, as the file's text.
+    pub(crate) fn write_subscriptions(&self, text: &str) {
+        let (new, path) = (self.folder.path().join("new.yaml"), self.folder.path().join("subscriptions.yaml"));
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(&new, &path).unwrap();
+    }
+
+    /// A service in this process, ready.
+    pub(crate) async fn start(&self) -> Service {
+        let service = Service::start(config(&self.settings)).await.unwrap();
+        ready(service.admin).await;
+        service
+    }
+
+    /// The real program, ready.
+    pub(crate) async fn run(&self) -> Program {
+        self.run_with(&[]).await
+    }
+
+    /// The same with further settings.
+    pub(crate) async fn run_with(&self, settings: &[(&'static str, &str)]) -> Program {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let log = self.folder.path().join(format!("{}.log", free.port()));
+        let file = std::fs::File::create(&log).unwrap();
+        let mut command = docrelay(&["run"]);
+        let named = |(key, value): (&&str, &String)| (format!("DOCRELAY__{key}"), value.clone());
+        command.envs(self.settings.iter().map(named)).env("DOCRELAY__ADMIN__LISTEN", free.to_string());
+        command.envs(settings.iter().map(|(key, value)| (format!("DOCRELAY__{key}"), value)));
+        command.stdout(file.try_clone().unwrap()).stderr(file);
+        let program = Program { child: command.spawn().unwrap(), log, admin: free };
+        ready(free).await;
+        program
+    }
+
+    pub(crate) async fn publish(&self, event: &DocumentEvent) {
+        self.publish_all(std::slice::from_ref(event)).await;
+    }
+
+    /// Publishes events and waits until all are confirmed.
+    pub(crate) async fn publish_all(&self, events: &[DocumentEvent]) {
+        let (_connection, channel) = self.channel().await;
+        let mut confirms = Vec::with_capacity(events.len());
+        for event in events {
+            let properties = BasicProperties::default()
+                .with_content_type(codec::CONTENT_TYPE.into())
+                .with_type(codec::EVENT_TYPE.into())
+                .with_message_id(event.id.as_str().into())
+                .with_delivery_mode(2);
+            let (key, body) = (event_routing_key(event), codec::encode_event(event));
+            confirms.push(self.send(&channel, &key, properties, &body).await);
+        }
+        for confirm in confirms {
+            assert!(matches!(confirm.await.unwrap(), Confirmation::Ack(None)));
+        }
+    }
+
+    /// Publishes any bytes to where events come in.
+    pub(crate) async fn publish_raw(&self, properties: BasicProperties, body: &[u8]) {
+        let (_connection, channel) = self.channel().await;
+        let confirm = self.send(&channel, "anything", properties, body).await;
+        assert!(matches!(confirm.await.unwrap(), Confirmation::Ack(None)));
+    }
+
+    async fn send(
+        &self,
+        channel: &Channel,
+        key: &str,
+        properties: BasicProperties,
+        body: &[u8],
+    ) -> lapin::PublisherConfirm {
+        let (exchange, options) = (self.topology.names.events_exchange.as_str(), BasicPublishOptions::default());
+        channel.basic_publish(exchange.into(), key.into(), options, body, properties).await.unwrap()
+    }
+
+    /// A connection of the test's own, and a channel with confirms.
+    pub(crate) async fn channel(&self) -> (Connection, Channel) {
+        let connection = Connection::connect(&self.url, ConnectionProperties::default()).await.unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+        (connection, channel)
+    }
+
+    /// How many parked messages wait in all delay queues together.
+    pub(crate) async fn parked(&self, channel: &Channel) -> u32 {
+        let mut sum = 0;
+        for tier in Tier::all() {
+            sum += ready_in(channel, &self.topology.names.delay_queue(tier)).await;
+        }
+        sum
+    }
+
+    /// Waits until every queue that holds work is empty, and the dead letters are as many as expected.
+    pub(crate) async fn nothing_is_left(&self, dead: u32) {
+        let (_connection, channel) = self.channel().await;
+        let names = &self.topology.names;
+        let what = format!("empty queues and {dead} dead letters");
+        eventually(&what, || async {
+            let work = ready_in(&channel, &names.events_queue).await + ready_in(&channel, &names.due_queue).await;
+            let left = (work + self.parked(&channel).await, ready_in(&channel, &names.dead_queue).await);
+            (left == (0, dead)).then_some(())
+        })
+        .await;
+    }
+
+    /// A test's good end: the service stops in order, nothing is left behind, and no receiver got a request that its
+    /// test did not expect.
+    pub(crate) async fn end(self, service: Service, requests: &[(&Receiver, usize)]) {
+        self.end_with_dead(service, requests, 0).await;
+    }
+
+    /// The same where dead letters are expected.
+    pub(crate) async fn end_with_dead(self, service: Service, requests: &[(&Receiver, usize)], dead: u32) {
+        self.nothing_is_left(dead).await;
+        assert!(service.stop().await.finished, "something was still in flight");
+        // What was in hand and unanswered would have come back by now.
+        self.nothing_is_left(dead).await;
+        for (number, (receiver, expected)) in requests.iter().enumerate() {
+            assert_eq!(receiver.count(), *expected, "requests of receiver {number}: {:#?}", receiver.recorded());
+        }
+    }
+
+    /// A dead letter, taken off its queue.
+    pub(crate) async fn dead_letter(&self) -> lapin::message::Delivery {
+        let broker = self.shared.as_ref().expect("only on the shared broker");
+        broker.take(&self.topology.names.dead_queue).await
+    }
+}
+
+/// How many messages are ready in a queue.
+pub(crate) async fn ready_in(channel: &Channel, queue: &str) -> u32 {
+    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(queue.into(), passive, FieldTable::default()).await.unwrap().message_count()
+}
+
+fn config(settings: &BTreeMap<&'static str, String>) -> docrelay::config::Config {
+    let environment = settings.iter().map(|(key, value)| (format!("DOCRELAY__{key}"), value.clone()));
+    docrelay::config::load(&[], environment).unwrap()
+}
+
+async fn declare(url: &str, config: &BrokerConfig) -> Topology {
+    let config = BrokerConfig { url: Secret::new(url.to_owned()), ..config.clone() };
+    let topology = Topology::new(&config);
+    let connection = Connection::connect(url, ConnectionProperties::default()).await.unwrap();
+    docrelay::broker::declare(&connection, &topology, Declare::Create).await.unwrap();
+    connection.close(200, "done".into()).await.unwrap();
+    topology
+}
+
+/// Waits until a service says that it is ready.
+async fn ready(admin: SocketAddr) {
+    until_ready_is(admin, true).await;
+}
+
+async fn until_ready_is(admin: SocketAddr, wanted: bool) {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    eventually(if wanted { "a service that is ready" } else { "a service that is not ready" }, || async {
+        let answer = client.get(format!("http://{admin}/readyz")).send().await.ok()?;
+        (answer.status().is_success() == wanted).then_some(())
+    })
+    .await;
+}
+
+/// The real program, running. Its log is shown when its test fails.
+pub(crate) struct Program {
+    child: tokio::process::Child,
+    log: PathBuf,
+    admin: SocketAddr,
+}
+
+impl Program {
+    /// Ends it with SIGKILL.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// Sends it a signal, by its name.
+    pub(crate) async fn signal(&self, name: &str) {
+        let pid = self.child.id().expect("it runs").to_string();
+        let sent = tokio::process::Command::new("kill").args(["-s", name, &pid]).status().await.unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(mut self) -> ExitStatus {
+        timeout(GENEROUS, self.child.wait()).await.expect("the program must end").unwrap()
+    }
+
+    /// Waits until it says that it is not ready.
+    pub(crate) async fn not_ready(&self) {
+        until_ready_is(self.admin, false).await;
+    }
+
+    /// Stops it in order.
+    pub(crate) async fn stop(self) {
+        self.signal("TERM").await;
+        assert!(self.ended().await.success());
+    }
+
+    /// How many bytes of memory it holds, and held at most.
+    pub(crate) fn memory(&self) -> (u64, u64) {
+        let pid = self.child.id().expect("it runs");
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+        };
+        (field("VmRSS:"), field("VmHWM:"))
+    }
+
+    pub(crate) fn log(&self) -> &Path {
+        &self.log
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            println!("the end of the service's log:\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
+        }
+    }
+}
+
+/// A subscription of the organization `acme` to `document_text`.
+pub(crate) fn subscription(id: &str, url: &str) -> Value {
+    json!({"id": id, "organization": "acme", "events": ["document_text"], "target": {"url": url}})
+}
+
+/// A value with further fields, or with others in their place.
+pub(crate) fn with(mut value: Value, fields: Value) -> Value {
+    for (key, field) in fields.as_object().unwrap() {
+        match (value.get_mut(key).filter(|old| old.is_object()), field.is_object()) {
+            (Some(old), true) => *old = with(old.take(), field.clone()),
+            _ => value[key] = field.clone(),
+        }
+    }
+    value
+}
+
+/// A `document_text` event of the organization `acme`.
+pub(crate) fn event(id: &str) -> DocumentEvent {
+    DocumentEvent {
+        id: id.parse().unwrap(),
+        occurred_at: None,
+        organization: "acme".parse().unwrap(),
+        project: None,
+        inbox: None,
+        document: "doc-1".parse().unwrap(),
+        metadata: BTreeMap::new(),
+        happening: Happening::Text { text: "Hello".to_owned() },
+    }
+}
