@@ -135,15 +135,6 @@ fn broker(read: &mut Reader<'_>) -> BrokerConfig {
 /// What settings must be together. Only sound ones are compared, so that one mistake makes one problem.
 fn check_together(read: &mut Reader<'_>, config: &Config) {
     let delivery = &config.delivery;
-    if read.are_sound(&["delivery.timeout", "delivery.connect_timeout"]) && delivery.connect_timeout > delivery.timeout
-    {
-        let timeout = humantime::format_duration(delivery.timeout);
-        let found = humantime::format_duration(delivery.connect_timeout);
-        read.problem(
-            "delivery.connect_timeout",
-            format!("is part of delivery.timeout: expected at most {timeout}, got {found}"),
-        );
-    }
     let plan =
         RetryPolicy { backoff: delivery.backoff, max_attempts: delivery.max_attempts, max_age: delivery.max_age };
     if read.are_sound(&["delivery.backoff", "delivery.max_attempts", "delivery.max_age"])
