@@ -143,7 +143,6 @@ fn values_of_the_wrong_kind_are_problems() {
 #[test]
 fn settings_that_do_not_go_together_are_problems() {
     for (variables, expected) in [
-        (&[("DELIVERY__TIMEOUT", "2s")][..], "delivery.connect_timeout"),
         (&[("DELIVERY__MAX_ATTEMPTS", "20")], "the retry plan does not fit"),
         (&[("DELIVERY__MAX_AGE", "17m 2s")], "the retry plan does not fit"),
         (&[("BROKER__WINDOW_BYTES", "7MiB")], "at least events.max_bytes (8MiB)"),
