@@ -41,7 +41,8 @@ use crate::{
 /// Events of this size and more are not parked delivery by delivery: what fails within a moment is parked together.
 const LARGE_EVENT: usize = 64 * 1024;
 
-/// That moment. A retry may be late by a unit.
+/// That moment, after the time that a delivery may stand in line: who leaves the line without a place shares the parked
+/// message of those that found no room in it. A retry may be late by a unit.
 const GATHER: Duration = Duration::from_millis(250);
 
 /// What the flow needs to know.
@@ -76,6 +77,8 @@ pub struct Flow<C> {
     register: Arc<Register>,
     publishing: watch::Receiver<Standing>,
     settings: FlowSettings,
+    /// How long deliveries of a large event are gathered before they are parked.
+    gather: Duration,
     stop: StopSignals,
 }
 
@@ -99,6 +102,7 @@ impl<C: Courier> Flow<C> {
             register: Arc::new(Register::new()),
             publishing,
             settings,
+            gather: patience + GATHER,
             stop,
         }
     }
@@ -142,7 +146,7 @@ impl<C: Courier> Flow<C> {
         let work = &work;
         let mut all = Settled { proof: Confirmed::nothing_owed(), stays: Vec::with_capacity(owed.len()) };
         let mut left_to_broker = false;
-        let mut waiting = Waiting::new(if work.raw.len() >= LARGE_EVENT { GATHER } else { Duration::ZERO });
+        let mut waiting = Waiting::new(if work.raw.len() >= LARGE_EVENT { self.gather } else { Duration::ZERO });
         let mut steps: FuturesUnordered<_> =
             owed.into_iter().map(|owed| self.step(work, snapshot, receipt, Task::Carry(owed))).collect();
         loop {

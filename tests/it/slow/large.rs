@@ -40,7 +40,8 @@ async fn watch(fields: &serde_json::Value) {
     }
     let (_, peak) = program.memory();
     println!("at most {most} parked copies; {} MiB more at the peak", (peak - before) >> 20);
-    assert!((1..=10).contains(&most), "{most} parked copies at one moment");
+    // The bar is ten. What is parked by one message at different moments would add up, so it must stay far below.
+    assert!((1..=3).contains(&most), "{most} parked copies at one moment");
     assert!(peak - before < 400 << 20, "{} MiB more at the peak", (peak - before) >> 20);
     // What hangs would go on for an hour.
     program.kill().await;
