@@ -1,4 +1,6 @@
 //! What the tests share.
 
 pub(crate) mod broker;
+pub(crate) mod node;
+pub(crate) mod proxy;
 pub(crate) mod receiver;
