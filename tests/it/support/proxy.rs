@@ -99,12 +99,7 @@ impl Proxy {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    target: String,
-    state: watch::Receiver<State>,
-    accepted: Arc<AtomicUsize>,
-) {
+async fn accept(listener: TcpListener, target: String, state: watch::Receiver<State>, accepted: Arc<AtomicUsize>) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
         accepted.fetch_add(1, Ordering::Relaxed);
