@@ -7,8 +7,12 @@ use tokio::time::Instant;
 /// A larger prefetch is only worth opening the consumer again after this long.
 const GROW_AFTER: Duration = Duration::from_millis(200);
 
-/// So many messages must have shown their size before the window grows.
+/// So many messages must have shown their size before the window grows as far as it may.
 const GROW_SEEN: u32 = 20;
+
+/// How many times larger the prefetch becomes when fewer have shown their size, but all that may be in hand: they may
+/// all be slow, and the others must not wait for them.
+const GROW_CAUTIOUSLY: u16 = 4;
 
 /// How fast a big message is forgotten: the remembered size halves with each of these.
 const FORGET: Duration = Duration::from_secs(10);
@@ -20,6 +24,7 @@ pub(super) struct Sizing {
     most: u16,
     prefetch: u16,
     opened: Instant,
+    /// How many messages came since the prefetch was last made smaller.
     seen: u32,
     /// The largest recent message.
     largest_seen: u64,
@@ -60,9 +65,10 @@ impl Sizing {
     pub(super) fn change(&mut self, held: u64, now: Instant) -> Option<u16> {
         let next = if held > self.window {
             self.fitting(self.largest_seen).min(self.prefetch.div_ceil(2))
-        } else if self.seen >= GROW_SEEN && now.duration_since(self.opened) >= GROW_AFTER {
+        } else if self.may_grow() && now >= self.opened + GROW_AFTER {
             // Twice the largest one seen: room for somewhat bigger ones.
-            self.fitting(self.largest_seen.saturating_mul(2))
+            let most = if self.seen >= GROW_SEEN { u16::MAX } else { self.prefetch.saturating_mul(GROW_CAUTIOUSLY) };
+            self.fitting(self.largest_seen.saturating_mul(2)).min(most)
         } else {
             return None;
         };
@@ -70,10 +76,22 @@ impl Sizing {
         if !worth_it || next == self.prefetch {
             return None;
         }
+        if next < self.prefetch {
+            self.seen = 0;
+        }
         self.prefetch = next;
         self.opened = now;
-        self.seen = 0;
         Some(next)
+    }
+
+    /// When to ask for a change even if no message comes: those in hand may fill the prefetch.
+    pub(super) fn next_look(&self, now: Instant) -> Option<Instant> {
+        let at = self.opened + GROW_AFTER;
+        (self.may_grow() && now < at).then_some(at)
+    }
+
+    fn may_grow(&self) -> bool {
+        self.seen >= GROW_SEEN.min(self.prefetch.into())
     }
 
     fn fitting(&self, bytes: u64) -> u16 {
@@ -98,6 +116,25 @@ mod tests {
         assert_eq!(sizing.change(0, now), None, "not within the first moments");
         assert_eq!(sizing.change(0, now + GROW_AFTER), Some(500));
         assert_eq!(sizing.change(0, now + 2 * GROW_AFTER), None);
+    }
+
+    #[test]
+    fn the_window_grows_step_by_step_when_those_in_hand_fill_the_prefetch_and_do_not_finish() {
+        let now = Instant::now();
+        let mut sizing = Sizing::new(12 * MIB, 500, 12 * MIB, now);
+        let (mut at, mut seen, mut steps) = (now, 0, Vec::new());
+        while sizing.prefetch() < 500 {
+            assert_eq!(sizing.next_look(at), None, "there is room");
+            while seen < sizing.prefetch() {
+                sizing.saw(2000, at);
+                seen += 1;
+            }
+            assert_eq!(sizing.change(0, at), None);
+            at = sizing.next_look(at).unwrap();
+            steps.push(sizing.change(0, at).unwrap());
+        }
+        assert_eq!(steps, [4, 16, 64, 500]);
+        assert_eq!(sizing.next_look(at + GROW_AFTER), None);
     }
 
     #[test]
