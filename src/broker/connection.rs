@@ -1,13 +1,17 @@
 //! Opening a connection to the broker. Staying connected is the business of the loops in `publisher` and `consumer`:
 //! lapin's own recovery is not used, because it can hang for ever without an error or an event.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use lapin::{
     Connection, ConnectionProperties,
     tcp::OwnedTLSConfig,
     uri::{AMQPScheme, AMQPUri},
 };
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 
 use crate::{config::BrokerConfig, domain::Secret};
 
@@ -23,14 +27,13 @@ pub enum ConnectError {
     /// The setting cannot be read.
     #[error("broker.url is not an AMQP URL: {0}")]
     BadUrl(String),
-    /// The certificate file cannot be read.
-    #[error("broker.ca_file {path}: {error}")]
+    /// The certificate file cannot be read, or holds no certificates.
+    #[error("broker.ca_file {path}: {problem}")]
     BadCaFile {
         /// Which file.
         path: PathBuf,
-        /// What went wrong.
-        #[source]
-        error: std::io::Error,
+        /// What is wrong with it.
+        problem: String,
     },
     /// The broker did not answer in time.
     #[error("the broker at {0} did not answer within 10 s")]
@@ -54,14 +57,9 @@ pub async fn connect(config: &BrokerConfig, name: &str) -> Result<Connection, Co
     let uri = parse(&config.url)?;
     let address = format!("{}:{}", uri.authority.host, uri.authority.port);
     let tls = match (&uri.scheme, &config.ca_file) {
-        (AMQPScheme::AMQPS, Some(path)) => OwnedTLSConfig {
-            identity: None,
-            cert_chain: Some(
-                tokio::fs::read_to_string(path)
-                    .await
-                    .map_err(|error| ConnectError::BadCaFile { path: path.clone(), error })?,
-            ),
-        },
+        (AMQPScheme::AMQPS, Some(path)) => {
+            OwnedTLSConfig { identity: None, cert_chain: Some(certificates(path).await?) }
+        }
         (AMQPScheme::AMQP | AMQPScheme::AMQPS, _) => OwnedTLSConfig::default(),
     };
     let properties = ConnectionProperties::default().with_connection_name(name.into());
@@ -72,6 +70,18 @@ pub async fn connect(config: &BrokerConfig, name: &str) -> Result<Connection, Co
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => Err(ConnectError::Failed { address, error }),
         Err(_elapsed) => Err(ConnectError::Timeout(address)),
+    }
+}
+
+/// The content of a PEM file. The client would take anything, and then trust nobody.
+async fn certificates(path: &Path) -> Result<String, ConnectError> {
+    let bad = |problem| ConnectError::BadCaFile { path: path.to_owned(), problem };
+    let text = tokio::fs::read_to_string(path).await.map_err(|error| bad(error.to_string()))?;
+    let mut certificates = CertificateDer::pem_slice_iter(text.as_bytes());
+    match certificates.find_map(Result::err) {
+        Some(error) => Err(bad(error.to_string())),
+        None if CertificateDer::from_pem_slice(text.as_bytes()).is_err() => Err(bad("holds no certificate".to_owned())),
+        None => Ok(text),
     }
 }
 

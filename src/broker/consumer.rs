@@ -4,7 +4,6 @@
 //! ones exceed it the consumer is opened again with a smaller prefetch (a prefetch cannot be changed in place).
 
 use std::{
-    fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -22,7 +21,7 @@ use lapin::{
 };
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep},
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -32,7 +31,7 @@ use super::{
     declare::{DeclareError, declare},
     publisher::Standing,
     receipt::Receipt,
-    sizing::{GROW_AFTER, Sizing},
+    sizing::Sizing,
     topology::Topology,
 };
 use crate::{backoff::Backoff, config::BrokerConfig, domain::TraceContext};
@@ -239,8 +238,7 @@ impl Queue<'_> {
         let channel_gone = self.gone.child_token();
         let (acks, finished) = mpsc::channel(ACKS);
         let acker = self.consumers.tracker.spawn(acker::run(channel.clone(), finished, channel_gone.clone()));
-        let held = Arc::new(AtomicU64::new(0));
-        let receipts = Receipts { acks, held: Arc::clone(&held), channel: channel_gone.clone() };
+        let receipts = Receipts { acks, held: Arc::default(), channel: channel_gone.clone() };
         let broker = &self.consumers.settings.broker;
         // Both queues share the window.
         let mut sizing = Sizing::new(
@@ -249,17 +247,18 @@ impl Queue<'_> {
             self.consumers.settings.largest_message,
             Instant::now(),
         );
-        let mut tag = Tag { source: self.source, opened: 0 };
+        let (mut opened, mut tag) = (0, self.tag(0));
         loop {
             let again = tokio::select! {
-                again = self.consume(&channel, tag, &mut sizing, &receipts, &held, on_message) => again?,
+                again = self.consume(&channel, &tag, &mut sizing, &receipts, on_message) => again?,
                 () = stop.cancelled() => break,
                 () = channel_gone.cancelled() => return Err(Ended::GivenUp("a channel was closed")),
             };
             tracing::debug!(queue = self.name, prefetch = again, "The consumer is opened again with another prefetch");
-            tag.opened += 1;
+            opened += 1;
+            tag = self.tag(opened);
         }
-        cancel(&channel, tag).await?;
+        cancel(&channel, &tag).await?;
         // What is in hand is finished elsewhere; its acks go out through the acker until the last receipt is gone.
         drop(receipts);
         tokio::select! {
@@ -275,14 +274,14 @@ impl Queue<'_> {
     async fn consume(
         &self,
         channel: &Channel,
-        tag: Tag,
+        tag: &str,
         sizing: &mut Sizing,
         receipts: &Receipts,
-        held: &AtomicU64,
         on_message: &(impl Fn(Inbound) + Sync),
     ) -> Result<u16, Ended> {
         let mut stream = open(channel, self.name, tag, sizing.prefetch()).await?;
         loop {
+            let look = sizing.next_look(Instant::now());
             tokio::select! {
                 biased;
                 delivery = stream.next() => {
@@ -291,22 +290,31 @@ impl Queue<'_> {
                     sizing.saw(delivery.data.len() as u64, Instant::now());
                     on_message(receipts.inbound(self.source, delivery));
                 }
-                () = async { sleep(GROW_AFTER).await }, if sizing.may_grow() => {}
+                () = sleep_until(look.unwrap_or_else(Instant::now)), if look.is_some() => {}
             }
-            if let Some(next) = sizing.change(held.load(Ordering::Relaxed), Instant::now()) {
+            if let Some(next) = sizing.change(receipts.held(), Instant::now()) {
                 cancel(channel, tag).await?;
                 // What the broker had sent before it heard of the cancel still comes.
                 while let Some(delivery) = stream.next().await {
                     on_message(receipts.inbound(self.source, delivery?));
                 }
                 // Too much in hand: what is there goes first.
-                while held.load(Ordering::Relaxed) > sizing.window() {
+                while receipts.held() > sizing.window() {
                     sleep(Duration::from_millis(10)).await;
                 }
                 return Ok(next);
             }
         }
         Err(Ended::GivenUp("the broker cancelled the consumer (was the queue deleted?)"))
+    }
+
+    /// The consumer's name on its channel, another one each time that it is opened: RabbitMQ 3.10 crashes the channel when
+    /// a consumer of a quorum queue comes back under a name that still has unacked messages.
+    fn tag(&self, opened: u32) -> String {
+        match self.source {
+            Source::Events => format!("docrelay-events-{opened}"),
+            Source::Due => format!("docrelay-due-{opened}"),
+        }
     }
 }
 
@@ -318,6 +326,11 @@ struct Receipts {
 }
 
 impl Receipts {
+    /// The bytes in hand.
+    fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+
     fn inbound(&self, source: Source, delivery: Delivery) -> Inbound {
         let bytes = delivery.data.len() as u64;
         let (held, acks) = (Arc::clone(&self.held), self.acks.clone());
@@ -348,32 +361,14 @@ fn properties(delivery: &Delivery) -> Properties {
     }
 }
 
-async fn open(channel: &Channel, queue: &str, tag: Tag, prefetch: u16) -> Result<Consumer, lapin::Error> {
+async fn open(channel: &Channel, queue: &str, tag: &str, prefetch: u16) -> Result<Consumer, lapin::Error> {
     channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
     let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
-    channel.basic_consume(queue.into(), tag.to_string().into(), options, arguments).await
+    channel.basic_consume(queue.into(), tag.into(), options, arguments).await
 }
 
-async fn cancel(channel: &Channel, tag: Tag) -> Result<(), lapin::Error> {
-    channel.basic_cancel(tag.to_string().into(), BasicCancelOptions::default()).await
-}
-
-/// A consumer's name on its channel, another one each time it is opened: RabbitMQ 3.10 ends the whole connection
-/// (`INTERNAL_ERROR`) when a quorum queue is consumed again under a name that still has unacked messages.
-#[derive(Debug, Clone, Copy)]
-struct Tag {
-    source: Source,
-    opened: u32,
-}
-
-impl fmt::Display for Tag {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let source = match self.source {
-            Source::Events => "events",
-            Source::Due => "due",
-        };
-        write!(f, "docrelay-{source}-{}", self.opened)
-    }
+async fn cancel(channel: &Channel, tag: &str) -> Result<(), lapin::Error> {
+    channel.basic_cancel(tag.into(), BasicCancelOptions::default()).await
 }
 
 /// Ends when the connection does.

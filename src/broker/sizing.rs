@@ -5,10 +5,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// A larger prefetch is only worth opening the consumer again after this long.
-pub(super) const GROW_AFTER: Duration = Duration::from_millis(200);
+const GROW_AFTER: Duration = Duration::from_millis(200);
 
-/// So many messages must have shown their size before the window grows, or as many as it lets in.
+/// So many messages must have shown their size before the window grows as far as it may.
 const GROW_SEEN: u32 = 20;
+
+/// How many times larger the prefetch becomes when fewer have shown their size, but all that may be in hand: they may
+/// all be slow, and the others must not wait for them.
+const GROW_CAUTIOUSLY: u16 = 4;
 
 /// How fast a big message is forgotten: the remembered size halves with each of these.
 const FORGET: Duration = Duration::from_secs(10);
@@ -20,6 +24,7 @@ pub(super) struct Sizing {
     most: u16,
     prefetch: u16,
     opened: Instant,
+    /// How many messages came since the prefetch was last made smaller.
     seen: u32,
     /// The largest recent message.
     largest_seen: u64,
@@ -60,34 +65,33 @@ impl Sizing {
     pub(super) fn change(&mut self, held: u64, now: Instant) -> Option<u16> {
         let next = if held > self.window {
             self.fitting(self.largest_seen).min(self.prefetch.div_ceil(2))
-        } else if now.duration_since(self.opened) >= GROW_AFTER {
-            self.larger()?
+        } else if self.may_grow() && now >= self.opened + GROW_AFTER {
+            // Twice the largest one seen: room for somewhat bigger ones.
+            let most = if self.seen >= GROW_SEEN { u16::MAX } else { self.prefetch.saturating_mul(GROW_CAUTIOUSLY) };
+            self.fitting(self.largest_seen.saturating_mul(2)).min(most)
         } else {
             return None;
         };
-        if next == self.prefetch {
+        let worth_it = held > self.window || next / 2 >= self.prefetch || (next == self.most && next > self.prefetch);
+        if !worth_it || next == self.prefetch {
             return None;
+        }
+        if next < self.prefetch {
+            self.seen = 0;
         }
         self.prefetch = next;
         self.opened = now;
-        self.seen = 0;
         Some(next)
     }
 
-    /// Whether a larger prefetch is due after [`GROW_AFTER`] even if no message comes: all that fit may be in hand, and
-    /// wait for a receiver that does not answer.
-    pub(super) fn may_grow(&self) -> bool {
-        self.larger().is_some()
+    /// When to ask for a change even if no message comes: those in hand may fill the prefetch.
+    pub(super) fn next_look(&self, now: Instant) -> Option<Instant> {
+        let at = self.opened + GROW_AFTER;
+        (self.may_grow() && now < at).then_some(at)
     }
 
-    /// A prefetch that is worth opening the consumer again, when enough messages have shown that there is room.
-    fn larger(&self) -> Option<u16> {
-        if self.seen < GROW_SEEN.min(u32::from(self.prefetch)) {
-            return None;
-        }
-        // Twice the largest one seen: room for somewhat bigger ones.
-        let next = self.fitting(self.largest_seen.saturating_mul(2));
-        (next / 2 >= self.prefetch || (next == self.most && next > self.prefetch)).then_some(next)
+    fn may_grow(&self) -> bool {
+        self.seen >= GROW_SEEN.min(self.prefetch.into())
     }
 
     fn fitting(&self, bytes: u64) -> u16 {
@@ -115,29 +119,22 @@ mod tests {
     }
 
     #[test]
-    fn a_window_that_is_full_of_small_messages_grows_although_no_other_comes() {
+    fn the_window_grows_step_by_step_when_those_in_hand_fill_the_prefetch_and_do_not_finish() {
         let now = Instant::now();
-        let mut sizing = Sizing::new(128 * MIB, 500, 12 * MIB, now);
-        assert_eq!(sizing.prefetch(), 10);
-        for _ in 0..9 {
-            sizing.saw(2000, now);
+        let mut sizing = Sizing::new(12 * MIB, 500, 12 * MIB, now);
+        let (mut at, mut seen, mut steps) = (now, 0, Vec::new());
+        while sizing.prefetch() < 500 {
+            assert_eq!(sizing.next_look(at), None, "there is room");
+            while seen < sizing.prefetch() {
+                sizing.saw(2000, at);
+                seen += 1;
+            }
+            assert_eq!(sizing.change(0, at), None);
+            at = sizing.next_look(at).unwrap();
+            steps.push(sizing.change(0, at).unwrap());
         }
-        assert!(!sizing.may_grow());
-        sizing.saw(2000, now);
-        assert!(sizing.may_grow());
-        assert_eq!(sizing.change(20_000, now + GROW_AFTER), Some(500));
-        assert!(!sizing.may_grow());
-    }
-
-    #[test]
-    fn a_window_that_is_full_of_large_messages_does_not_grow() {
-        let now = Instant::now();
-        let mut sizing = Sizing::new(128 * MIB, 500, 12 * MIB, now);
-        for _ in 0..10 {
-            sizing.saw(8 * MIB, now);
-        }
-        assert!(!sizing.may_grow());
-        assert_eq!(sizing.change(80 * MIB, now + GROW_AFTER), None);
+        assert_eq!(steps, [4, 16, 64, 500]);
+        assert_eq!(sizing.next_look(at + GROW_AFTER), None);
     }
 
     #[test]

@@ -296,3 +296,64 @@ impl std::fmt::Display for Argument {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, path::Path};
+
+    use super::*;
+
+    fn topology() -> Topology {
+        let environment = [("DOCRELAY__SUBSCRIPTIONS__FILE".to_owned(), "none.yaml".to_owned())];
+        Topology::new(&crate::config::load(&[], environment.into_iter()).unwrap().broker)
+    }
+
+    #[test]
+    fn the_topology_is_what_was_reviewed() {
+        insta::with_settings!({ prepend_module_to_snapshot => false, snapshot_path => Path::new("snapshots") }, {
+            insta::assert_snapshot!("topology", topology().render());
+        });
+    }
+
+    /// An at-least-once dead letter that finds no route is tried again only after three minutes.
+    #[test]
+    fn whatever_is_dead_lettered_to_is_declared_and_bound_before() {
+        let topology = topology();
+        let (mut exchanges, mut queues) = (BTreeSet::new(), BTreeSet::new());
+        for exchange in &topology.exchanges {
+            if let Some(alternate) = &exchange.alternate {
+                assert!(exchanges.contains(alternate), "{alternate} comes after {}", exchange.name);
+            }
+            exchanges.insert(&exchange.name);
+        }
+        for queue in &topology.queues {
+            if let Some(key) = queue.dead_letter_key {
+                let leads =
+                    |binding: &&BindingSpec| binding.exchange == topology.names.park_exchange && binding.key == key;
+                let target = topology.bindings.iter().find(leads).map(|binding| &binding.queue);
+                assert!(target.is_some_and(|target| queues.contains(target)), "{} to {target:?}", queue.name);
+            }
+            queues.insert(&queue.name);
+        }
+        assert!(topology.bindings.iter().all(|it| exchanges.contains(&it.exchange) && queues.contains(&it.queue)));
+    }
+
+    #[test]
+    fn whatever_is_dead_lettered_goes_at_least_once_and_every_limit_is_positive() {
+        let topology = topology();
+        for queue in &topology.queues {
+            let arguments: std::collections::BTreeMap<_, _> = queue.arguments("park").into_iter().collect();
+            let text = |text: &str| Some(Argument::Text(text.to_owned()));
+            assert_eq!(arguments.get("x-queue-type").cloned(), text("quorum"));
+            if queue.name != topology.names.dead_queue {
+                assert_eq!(arguments.get("x-dead-letter-exchange").cloned(), text("park"));
+                assert_eq!(arguments.get("x-dead-letter-strategy").cloned(), text("at-least-once"));
+                assert_eq!(arguments.get("x-overflow").cloned(), text("reject-publish"));
+            }
+            match arguments.get("x-delivery-limit") {
+                Some(limit) => assert!(matches!(limit, Argument::Number(1..)), "{}: {limit}", queue.name),
+                None => assert!(queue.ttl.is_some(), "{} is consumed and needs a limit of its own", queue.name),
+            }
+        }
+    }
+}

@@ -54,7 +54,7 @@ pub struct Config {
 pub struct BrokerConfig {
     /// `amqp://` or `amqps://`, with credentials.
     pub url: Secret,
-    /// A PEM file with the certificate authorities to trust for `amqps`, instead of the system's.
+    /// A PEM file with certificate authorities to trust for `amqps`, besides the system's.
     pub ca_file: Option<PathBuf>,
     /// Whether docrelay declares what is missing.
     pub declare: Declare,

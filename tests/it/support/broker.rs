@@ -1,6 +1,6 @@
 //! A part of the test broker of one test's own: names that nobody else uses, gone when the test ends.
 
-use std::{future::Future, process::Output, time::Duration};
+use std::{future::Future, path::Path, process::Output, time::Duration};
 
 use docrelay::{
     broker::topology::Topology,
@@ -12,12 +12,14 @@ use lapin::{
     message::Delivery,
     options::{
         BasicAckOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions, ConfirmSelectOptions,
-        ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions,
+        ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
     },
     types::FieldTable,
 };
 use tokio::{process::Command, time::timeout};
 use uuid::Uuid;
+
+use super::node::{self, Node};
 
 /// Far more than anything here takes on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
@@ -30,19 +32,39 @@ pub(crate) fn url() -> String {
     url.into_string().unwrap()
 }
 
+/// Runs `rabbitmqctl` against the test broker; gives what it prints. Ask only about what belongs to the test: others run
+/// beside it.
+pub(crate) async fn ctl(arguments: &[&str]) -> String {
+    let Some(folder) = std::env::var_os("DOCRELAY_TEST_BROKER_DIR") else {
+        panic!("DOCRELAY_TEST_BROKER_DIR is not set: this test needs the folder of a private node");
+    };
+    node::script(Path::new(&folder), "ctl", arguments).await
+}
+
 /// Names of one test's own, and a connection to look at what is behind them.
 pub(crate) struct TestBroker {
     pub(crate) config: BrokerConfig,
     pub(crate) topology: Topology,
     pub(crate) channel: Channel,
-    _connection: Connection,
+    connection: Connection,
+    /// On a node of the test's own nothing needs to be deleted, and nobody may be there to do it.
+    own_node: bool,
 }
 
 impl TestBroker {
     pub(crate) async fn new() -> Self {
+        Self::at(url(), false).await
+    }
+
+    /// Names on a node of the test's own.
+    pub(crate) async fn on(node: &Node) -> Self {
+        Self::at(node.url().to_owned(), true).await
+    }
+
+    async fn at(url: String, own_node: bool) -> Self {
         let unique = Uuid::new_v4().simple().to_string();
         let config = BrokerConfig {
-            url: Secret::new(url()),
+            url: Secret::new(url),
             ca_file: None,
             declare: Declare::Create,
             queue_prefix: format!("test-{unique}"),
@@ -53,19 +75,29 @@ impl TestBroker {
             window_bytes: 256 << 20,
             delay_unit: Duration::from_secs(1),
         };
-        let connection = connect().await;
-        let channel = connection.create_channel().await.unwrap();
-        channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
-        Self { topology: Topology::new(&config), config, channel, _connection: connection }
+        let (connection, channel) = look(config.url.reveal()).await;
+        Self { topology: Topology::new(&config), config, channel, connection, own_node }
     }
 
     /// With exchanges and queues declared.
     pub(crate) async fn declared() -> Self {
         let broker = Self::new().await;
-        let connection = connect().await;
-        docrelay::broker::declare(&connection, &broker.topology, Declare::Create).await.unwrap();
-        connection.close(200, "done".into()).await.unwrap();
+        broker.declare().await;
         broker
+    }
+
+    /// Declares the exchanges and queues.
+    pub(crate) async fn declare(&self) {
+        let connection = connect(self.config.url.reveal()).await;
+        docrelay::broker::declare(&connection, &self.topology, Declare::Create).await.unwrap();
+        connection.close(200, "done".into()).await.unwrap();
+    }
+
+    /// Looks again, after the broker was gone.
+    pub(crate) async fn reconnect(&mut self) {
+        let (connection, channel) = look(self.config.url.reveal()).await;
+        self.channel = channel;
+        drop(std::mem::replace(&mut self.connection, connection));
     }
 
     /// The settings that make the program use this broker and these names.
@@ -124,6 +156,27 @@ impl TestBroker {
         self.channel.queue_declare(queue.into(), passive, FieldTable::default()).await.unwrap().message_count()
     }
 
+    /// Takes everything that is in a queue.
+    pub(crate) async fn take_all(&self, queue: &str) -> Vec<Delivery> {
+        let mut all = Vec::new();
+        while let Some(message) = self.channel.basic_get(queue.into(), BasicGetOptions { no_ack: true }).await.unwrap()
+        {
+            all.push(message.delivery);
+        }
+        all
+    }
+
+    /// A queue that lives as long as this value, bound to an exchange by these keys.
+    pub(crate) async fn bound(&self, exchange: &str, keys: &[&str], arguments: FieldTable) -> String {
+        let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+        let queue = self.channel.queue_declare("".into(), options, arguments).await.unwrap().name().clone();
+        for key in keys {
+            let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+            self.channel.queue_bind(queue.clone(), exchange.into(), (*key).into(), options, arguments).await.unwrap();
+        }
+        queue.to_string()
+    }
+
     /// Waits until a queue has so many messages ready.
     pub(crate) async fn wait_for(&self, queue: &str, count: u32) {
         eventually(&format!("{count} messages in {queue}"), || async {
@@ -136,6 +189,9 @@ impl TestBroker {
 impl Drop for TestBroker {
     /// Also after a panic: hence a runtime of its own.
     fn drop(&mut self) {
+        if self.own_node {
+            return;
+        }
         let topology = self.topology.clone();
         let deleting = std::thread::spawn(move || {
             tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(delete(&topology));
@@ -146,7 +202,7 @@ impl Drop for TestBroker {
 }
 
 async fn delete(topology: &Topology) {
-    let connection = connect().await;
+    let connection = connect(&url()).await;
     let channel = connection.create_channel().await.unwrap();
     for queue in &topology.queues {
         channel.queue_delete(queue.name.as_str().into(), QueueDeleteOptions::default()).await.unwrap();
@@ -157,8 +213,15 @@ async fn delete(topology: &Topology) {
     connection.close(200, "done".into()).await.unwrap();
 }
 
-async fn connect() -> Connection {
-    Connection::connect(&url(), ConnectionProperties::default()).await.unwrap()
+async fn connect(url: &str) -> Connection {
+    Connection::connect(url, ConnectionProperties::default()).await.unwrap()
+}
+
+async fn look(url: &str) -> (Connection, Channel) {
+    let connection = connect(url).await;
+    let channel = connection.create_channel().await.unwrap();
+    channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+    (connection, channel)
 }
 
 /// What a finished program said.

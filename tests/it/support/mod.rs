@@ -2,6 +2,7 @@
 
 pub(crate) mod broker;
 pub(crate) mod node;
+pub(crate) mod proxy;
 pub(crate) mod receiver;
 pub(crate) mod results;
 pub(crate) mod service;

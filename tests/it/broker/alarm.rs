@@ -1,0 +1,131 @@
+//! A broker that takes no messages for a while: a memory alarm.
+
+use std::{sync::Arc, time::Duration};
+
+use docrelay::{
+    broker::{Acked, Confirmed, ConsumerSettings, Consumers, Inbound, Standing},
+    domain::Outcome,
+};
+use lapin::types::FieldTable;
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    Running, assert_no_attempt_is_repeated,
+    confirms::{Publishing, delivered},
+    different_results, number_of, publish, subscription,
+};
+use crate::support::{
+    broker::{DEADLINE, TestBroker, eventually},
+    node::Node,
+    receiver::{Receiver, Reply},
+};
+
+async fn raise(node: &Node) {
+    node.ctl(&["set_vm_memory_high_watermark", "0.0001"]).await;
+}
+
+async fn lift(node: &Node) {
+    node.ctl(&["set_vm_memory_high_watermark", "0.8"]).await;
+}
+
+#[tokio::test]
+async fn during_an_alarm_no_attempt_starts_and_after_it_everything_is_delivered_once() {
+    const COUNT: usize = 600;
+    let node = Node::start().await;
+    let broker = TestBroker::on(&node).await;
+    broker.declare().await;
+    let results = broker.bound(&broker.config.results_exchange, &["delivered.#"], FieldTable::default()).await;
+    let receiver = Receiver::scripted(|_| Reply::ok().after(Duration::from_millis(50))).await;
+    let mut subscription = subscription("acme", &receiver.url("/"));
+    subscription["max_in_flight"] = 4.into();
+    let service = Running::start(&broker, &[subscription], &[]).await;
+    service.until_ready().await;
+    publish(&broker, "acme", 0..COUNT, 10).await;
+    receiver.wait_for(20, DEADLINE).await;
+
+    raise(&node).await;
+    // The service publishes all the time: it hears at once.
+    service.until_unready(&["publishing: blocked", "consuming: yes"]).await;
+    // What was in flight ends; then nothing happens, for as long as it takes.
+    sleep(Duration::from_millis(500)).await;
+    let begun = receiver.count();
+    assert!(begun < COUNT, "the alarm came too late to show anything");
+    sleep(Duration::from_secs(4)).await;
+    assert_eq!(receiver.count(), begun, "an attempt whose result cannot be published");
+    assert!(service.is_alive().await);
+
+    lift(&node).await;
+    service.until_ready().await;
+    let told = different_results(&broker, &results, COUNT).await;
+    assert!(told.iter().all(|result| result.outcome == Outcome::Delivered && result.attempt == 1));
+    let requests = receiver.recorded();
+    assert_no_attempt_is_repeated(&requests);
+    assert_eq!(requests.len(), COUNT);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn while_publishing_is_blocked_acks_still_reach_the_broker() {
+    const COUNT: usize = 20;
+    let node = Node::start().await;
+    let broker = TestBroker::on(&node).await;
+    broker.declare().await;
+    publish(&broker, "acme", 0..COUNT, 10).await;
+    let mut publishing = Publishing::start(&broker, broker.config.clone()).await;
+    let (mut tasks, mut in_hand) = (JoinSet::new(), consume(&broker, &publishing));
+    let mut messages = Vec::new();
+    for _ in 0..COUNT {
+        messages.push(timeout(DEADLINE, in_hand.next()).await.unwrap());
+    }
+
+    raise(&node).await;
+    // The broker blocks a connection when it publishes.
+    publishing.spawn(&mut tasks, delivered("acme", 0));
+    let blocked = publishing.standing.wait_for(|standing| *standing == Standing::Blocked);
+    timeout(DEADLINE, blocked).await.unwrap().unwrap();
+    for message in messages {
+        assert_eq!(message.receipt.ack(Confirmed::nothing_owed()), Acked::Sent);
+    }
+    eventually("the acks", || async {
+        let told = node.ctl(&["list_queues", "-q", "--no-table-headers", "name", "messages"]).await;
+        (number_of(&broker.topology.names.events_queue, &told) == 0).then_some(())
+    })
+    .await;
+    assert_eq!(*publishing.standing.borrow(), Standing::Blocked);
+    assert!(tasks.try_join_next().is_none(), "the result waits");
+
+    lift(&node).await;
+    let confirmed = timeout(DEADLINE, tasks.join_next()).await.unwrap().unwrap().unwrap().unwrap();
+    assert!(!confirmed.may_be_repeated(), "a blocked publish is waited for, not repeated");
+}
+
+/// The consuming half of a service, and what it has in hand.
+struct InHand {
+    messages: mpsc::Receiver<Inbound>,
+    _task: JoinSet<()>,
+}
+
+impl InHand {
+    async fn next(&mut self) -> Inbound {
+        self.messages.recv().await.unwrap()
+    }
+}
+
+fn consume(broker: &TestBroker, publishing: &Publishing) -> InHand {
+    let settings = ConsumerSettings {
+        broker: broker.config.clone(),
+        topology: Arc::new(broker.topology.clone()),
+        largest_message: 1 << 20,
+    };
+    let consumers = Consumers::new(settings, publishing.standing.clone(), TaskTracker::new());
+    let (hand_over, messages) = mpsc::channel(100);
+    let mut task = JoinSet::new();
+    let on_message = move |message| hand_over.try_send(message).unwrap();
+    task.spawn(consumers.run(on_message, CancellationToken::new(), CancellationToken::new()));
+    InHand { messages, _task: task }
+}
