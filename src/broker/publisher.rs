@@ -39,6 +39,10 @@ const QUEUE: usize = 1024;
 /// A confirm that takes longer, on a connection that is not blocked, means that the connection is broken.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// A channel this old that is refused something is left for a new one. RabbitMQ 3.10 tells a channel that a full queue has
+/// room again when messages leave it, but not when its limit is lifted: it would be refused for ever.
+const REFUSED_CHANNEL_AGE: Duration = Duration::from_secs(15);
+
 /// Proof that everything that was owed for a message is with the broker. Only a confirmed publish makes one.
 #[derive(Debug, Clone)]
 #[must_use = "proof is what an ack asks for"]
@@ -224,10 +228,10 @@ impl Task {
         let mut backoff = Backoff::new();
         loop {
             match self.open().await {
-                Ok((connection, channel)) => {
+                Ok((connection, mut channel)) => {
                     backoff.reset();
                     tracing::info!(broker.connection = "publishing", "Connected to the broker");
-                    let ended = self.session(&connection, &channel).await;
+                    let ended = self.session(&connection, &mut channel).await;
                     self.standing.send_replace(Standing::Disconnected);
                     close(&connection).await;
                     match ended {
@@ -252,23 +256,50 @@ impl Task {
     async fn open(&self) -> Result<(Connection, Channel), OpenError> {
         let connection = connection::connect(&self.config, "docrelay publishing").await?;
         declare(&connection, &self.topology, self.config.declare).await?;
-        let channel = connection.create_channel().await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        let channel = confirming_channel(&connection).await?;
         Ok((connection, channel))
     }
 
     /// Publishes until the connection is lost or nothing is left to do. Whatever is unconfirmed at the end goes back to
     /// the backlog, in its order.
-    async fn session(&mut self, connection: &Connection, channel: &Channel) -> Ended {
+    async fn session(&mut self, connection: &Connection, channel: &mut Channel) -> Ended {
         let outstanding = Outstanding::default();
-        let room = Semaphore::new(WINDOW);
-        let (written, confirms) = mpsc::channel(WINDOW);
         self.standing.send_replace(Standing::Open);
+        let ended = tokio::select! {
+            biased;
+            ended = work(connection, channel, &mut self.queue, &mut self.backlog, &outstanding) => ended,
+            lost = watch_over(connection, &outstanding, &self.standing) => lost,
+        };
+        let left = outstanding.drain();
+        for request in left.into_iter().rev() {
+            self.backlog.push_front(request);
+        }
+        ended
+    }
+}
+
+async fn confirming_channel(connection: &Connection) -> Result<Channel, lapin::Error> {
+    let channel = connection.create_channel().await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    Ok(channel)
+}
+
+/// Publishes on one channel after another, until the connection is lost or nothing is left to do. A channel is only left
+/// when everything on it is confirmed: nothing is published twice because of it.
+async fn work(
+    connection: &Connection,
+    channel: &mut Channel,
+    queue: &mut mpsc::Receiver<Request>,
+    backlog: &mut VecDeque<Request>,
+    outstanding: &Outstanding,
+) -> Ended {
+    loop {
+        let (room, leave) = (Semaphore::new(WINDOW), CancellationToken::new());
+        let (written, confirms) = mpsc::channel(WINDOW);
         let ended = {
-            let writer = write(channel, &mut self.queue, &mut self.backlog, &outstanding, &room, written);
-            let confirmer = confirm(&outstanding, &room, confirms);
-            let watcher = watch_over(connection, &outstanding, &self.standing);
-            tokio::pin!(writer, confirmer, watcher);
+            let writer = write(channel, queue, backlog, outstanding, (&room, &leave), written);
+            let confirmer = confirm(outstanding, &room, &leave, confirms);
+            tokio::pin!(writer, confirmer);
             let mut writing = true;
             loop {
                 tokio::select! {
@@ -279,33 +310,45 @@ impl Task {
                         Some(lost) => break lost,
                         None => writing = false,
                     },
-                    lost = &mut watcher => break lost,
                 }
             }
         };
-        let left = outstanding.drain();
-        for request in left.into_iter().rev() {
-            self.backlog.push_front(request);
+        if !(matches!(ended, Ended::Done) && leave.is_cancelled()) {
+            return ended;
         }
-        ended
+        tracing::info!("The broker refuses messages; going on with a new channel");
+        if let Err(error) = channel.close(200, "done".into()).await {
+            return Ended::Lost(error.to_string());
+        }
+        *channel = match confirming_channel(connection).await {
+            Ok(channel) => channel,
+            Err(error) => return Ended::Lost(error.to_string()),
+        };
     }
 }
 
-/// Writes what is to be published; `None` when nobody publishes any more.
+/// Writes what is to be published; `None` when nobody publishes any more, or the channel is to be left.
 async fn write(
     channel: &Channel,
     queue: &mut mpsc::Receiver<Request>,
     backlog: &mut VecDeque<Request>,
     outstanding: &Outstanding,
-    room: &Semaphore,
+    (room, leave): (&Semaphore, &CancellationToken),
     written: mpsc::Sender<(u64, PublisherConfirm)>,
 ) -> Option<Ended> {
     loop {
         // The semaphore is never closed.
         let Ok(place) = room.acquire().await else { return None };
-        let mut request = match backlog.pop_front() {
-            Some(request) => request,
-            None => queue.recv().await?,
+        if leave.is_cancelled() {
+            return None;
+        }
+        let mut request = if let Some(request) = backlog.pop_front() {
+            request
+        } else {
+            tokio::select! {
+                request = queue.recv() => request?,
+                () = leave.cancelled() => return None,
+            }
         };
         place.forget();
         request.tries += 1;
@@ -325,13 +368,14 @@ async fn write(
     }
 }
 
-/// Answers each request when the broker has.
+/// Answers each request when the broker has. Says when the channel is to be left.
 async fn confirm(
     outstanding: &Outstanding,
     room: &Semaphore,
+    leave: &CancellationToken,
     mut written: mpsc::Receiver<(u64, PublisherConfirm)>,
 ) -> Ended {
-    let mut confirms = FuturesUnordered::new();
+    let (mut confirms, opened) = (FuturesUnordered::new(), Instant::now());
     let mut writing = true;
     loop {
         tokio::select! {
@@ -339,7 +383,12 @@ async fn confirm(
             Some((number, confirmation)) = confirms.next() => {
                 let answer = match confirmation {
                     Ok(Confirmation::Ack(_)) => Ok(()),
-                    Ok(Confirmation::Nack(_)) => Err(PublishError::Refused),
+                    Ok(Confirmation::Nack(_)) => {
+                        if opened.elapsed() >= REFUSED_CHANNEL_AGE {
+                            leave.cancel();
+                        }
+                        Err(PublishError::Refused)
+                    }
                     Ok(Confirmation::NotRequested) => return Ended::Lost("the channel does not confirm".to_owned()),
                     Err(error) => return Ended::Lost(lapin::Error::to_string(&error)),
                 };

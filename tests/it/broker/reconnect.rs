@@ -92,8 +92,8 @@ async fn a_connection_that_falls_silent_is_given_up_though_nobody_closed_it() {
 }
 
 #[tokio::test]
-async fn a_broker_that_was_killed_and_came_back_finds_everything_done_once() {
-    const COUNT: usize = 60;
+async fn a_broker_that_was_gone_and_came_back_finds_everything_done_once() {
+    const EACH: usize = 60;
     let node = Node::start().await;
     let mut broker = TestBroker::on(&node).await;
     broker.declare().await;
@@ -104,22 +104,26 @@ async fn a_broker_that_was_killed_and_came_back_finds_everything_done_once() {
     subscription["max_in_flight"] = 8.into();
     let service = Running::start(&broker, &[subscription], &[]).await;
     service.until_ready().await;
-    publish(&broker, "acme", 0..COUNT, 10).await;
-    receiver.wait_for(COUNT / 3, DEADLINE).await;
-
-    node.kill().await;
-    service.until_unready(&["publishing: disconnected", "consuming: no"]).await;
-    assert!(service.is_alive().await);
-    node.restart().await;
-    service.until_ready().await;
-    broker.reconnect().await;
-    let told = different_results(&broker, results, COUNT).await;
-    assert!(told.iter().all(|result| result.outcome == Outcome::Delivered));
+    for (round, killed) in [true, false].into_iter().enumerate() {
+        publish(&broker, "acme", round * EACH..(round + 1) * EACH, 10).await;
+        receiver.wait_for(round * EACH + EACH / 3, DEADLINE).await;
+        if killed {
+            node.kill().await;
+        } else {
+            node.stop().await;
+        }
+        service.until_unready(&["publishing: disconnected", "consuming: no"]).await;
+        assert!(service.is_alive().await);
+        node.restart().await;
+        service.until_ready().await;
+        broker.reconnect().await;
+        let told = different_results(&broker, results, EACH).await;
+        assert!(told.iter().all(|result| result.outcome == Outcome::Delivered));
+    }
     let requests = receiver.recorded();
     assert_no_attempt_is_repeated(&requests);
-    assert_eq!(requests.len(), COUNT);
+    assert_eq!(requests.len(), 2 * EACH);
     service.stop().await;
-    broker.reconnect().await;
     for queue in &broker.topology.queues {
         assert_eq!(broker.ready(&queue.name).await, 0, "{} must be empty", queue.name);
     }

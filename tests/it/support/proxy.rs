@@ -124,10 +124,13 @@ async fn between(client: TcpStream, broker: TcpStream, mut state: watch::Receive
     let (from_client, to_client) = client.into_split();
     let (from_broker, to_broker) = broker.into_split();
     let generation = state.borrow().generation;
+    let (up, down) = (state.clone(), state.clone());
     tokio::select! {
-        () = pump(from_client, to_broker, state.clone(), |mode| mode == Mode::Stall) => {}
-        () = pump(from_broker, to_client, state.clone(), |mode| matches!(mode, Mode::Stall | Mode::Mute)) => {}
+        biased;
+        // First, so that nothing that was held back gets through.
         _ = state.wait_for(|state| state.generation != generation) => {}
+        () = pump(from_client, to_broker, up, |mode| mode == Mode::Stall) => {}
+        () = pump(from_broker, to_client, down, |mode| matches!(mode, Mode::Stall | Mode::Mute)) => {}
     }
 }
 
