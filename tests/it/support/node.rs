@@ -32,7 +32,8 @@ impl Node {
         let name = format!("{}.{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("brokers").join(name);
         let mut node = Self { folder, url: String::new() };
-        node.url = node.script("start", options).await.trim().to_owned();
+        let url = node.script("start", options).await;
+        url.trim().clone_into(&mut node.url);
         node
     }
 
