@@ -39,7 +39,7 @@ async fn watch(fields: &serde_json::Value) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let (_, peak) = program.memory();
-    println!("at most {most} parked copies; {} MiB more at the peak", (peak - before) >> 20);
+    eprintln!("at most {most} parked copies; {} MiB more at the peak", (peak - before) >> 20);
     // The bar is ten. What is parked by one message at different moments would add up, so it must stay far below.
     assert!((1..=3).contains(&most), "{most} parked copies at one moment");
     assert!(peak - before < 400 << 20, "{} MiB more at the peak", (peak - before) >> 20);

@@ -38,7 +38,7 @@ use super::{
 };
 
 /// Far more than anything here takes on a busy machine.
-pub(crate) const GENEROUS: Duration = Duration::from_secs(60);
+pub(crate) const GENEROUS: Duration = Duration::from_mins(1);
 
 /// `broker.delay_unit` unless a test says otherwise.
 pub(crate) const UNIT: Duration = Duration::from_millis(20);
@@ -111,7 +111,8 @@ impl Surroundings {
 
     /// Puts these subscriptions in force from the next start, or the next look at the file.
     pub(crate) fn subscribe(&self, subscriptions: &[Value]) {
-        let lines: String = subscriptions.iter().map(|subscription| format!("  - {subscription}\n")).collect();
+        let lines: Vec<_> = subscriptions.iter().map(|subscription| format!("  - {subscription}\n")).collect();
+        let lines = lines.concat();
         self.write_subscriptions(&format!("subscriptions:{}\n{lines}", if lines.is_empty() { " []" } else { "" }));
     }
 
@@ -334,7 +335,7 @@ impl Drop for Program {
         if std::thread::panicking() {
             let log = std::fs::read_to_string(&self.log).unwrap_or_default();
             let lines: Vec<&str> = log.lines().collect();
-            println!("the end of the service's log:\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
+            eprintln!("the end of the service's log:\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
         }
     }
 }
@@ -346,10 +347,11 @@ pub(crate) fn subscription(id: &str, url: &str) -> Value {
 
 /// A value with further fields, or with others in their place.
 pub(crate) fn with(mut value: Value, fields: Value) -> Value {
-    for (key, field) in fields.as_object().unwrap() {
-        match (value.get_mut(key).filter(|old| old.is_object()), field.is_object()) {
-            (Some(old), true) => *old = with(old.take(), field.clone()),
-            _ => value[key] = field.clone(),
+    let Value::Object(fields) = fields else { panic!("expected an object, got {fields}") };
+    for (key, field) in fields {
+        match value.get_mut(&key) {
+            Some(old) if old.is_object() && field.is_object() => *old = with(old.take(), field),
+            _ => value[key] = field,
         }
     }
     value
