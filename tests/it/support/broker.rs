@@ -249,7 +249,6 @@ impl Ran {
 }
 
 /// The program, with nothing of docrelay's from this process's environment.
-#[expect(clippy::disallowed_methods, reason = "a test may look at its own environment")]
 pub(crate) fn docrelay(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_docrelay"));
     #[expect(clippy::disallowed_methods, reason = "to take the environment away, not to read it")]

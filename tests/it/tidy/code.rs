@@ -10,7 +10,7 @@ const DEPENDENCIES: [(&str, &[&str]); 21] = [
     ("wire", &["src/broker/codec/", "src/broker/wire.rs"]),
     ("reqwest", &["src/webhook/", "src/cli/healthcheck.rs"]),
     ("hyper", &["src/webhook/"]),
-    ("rustls", &["src/webhook/"]),
+    ("rustls", &["src/webhook/", "src/broker/connection.rs"]),
     ("axum", &["src/admin/", "src/cli/receive.rs"]),
     ("std::env", &["src/config/mod.rs"]),
     ("ipnet", &["src/config/", "src/webhook/"]),
