@@ -75,11 +75,16 @@ impl<C: Courier> Flow<C> {
     ) -> Carried {
         self.until_publishing_is_open().await;
         let place = self.lanes.enter(&subscription.lane, subscription.max_in_flight, &self.stop.draining).await;
-        let (Some(permit), false) = (place, self.stop.draining.is_cancelled()) else {
+        let Some(permit) = place else {
             return later(stay, self.waiting(owed, Wait::Limit, self.settings.delay_unit), None);
         };
         // The semaphore is never closed.
         let Ok(_window) = self.window.acquire().await else { return Carried::LeftToBroker };
+        // Again: it may have stood in line when the broker stopped taking messages.
+        self.until_publishing_is_open().await;
+        if self.stop.draining.is_cancelled() {
+            return later(stay, self.waiting(owed, Wait::Limit, self.settings.delay_unit), None);
+        }
         if receipt.is_stale() {
             // Not begun, and the broker gives its message again, perhaps to another replica.
             return Carried::LeftToBroker;
