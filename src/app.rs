@@ -8,7 +8,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Notify, watch},
     task::JoinHandle,
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -21,8 +21,8 @@ use crate::{
     webhook::Client,
 };
 
-/// After the grace period: for settling what was cut off, and for the last confirms and acks.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+/// After the grace period, in all: for settling what was cut off, and for the last confirms and acks.
+const LAST_WORDS: Duration = Duration::from_secs(8);
 
 /// Room for a `Parked` besides its event: nothing larger comes from docrelay itself.
 const PARKED_OVERHEAD: u64 = 4 * 1024 * 1024;
@@ -162,11 +162,12 @@ impl Service {
         let finished = timeout(self.grace, self.messages.wait()).await.is_ok();
         // 4 The rest is cut off, settled as interrupted, and parked.
         self.stop.abandon.cancel();
-        let settled = timeout(LAST_WORDS, self.messages.wait()).await.is_ok();
+        let end = Instant::now() + LAST_WORDS;
+        let settled = timeout_at(end, self.messages.wait()).await.is_ok();
         // 5 Last acks, last confirms.
-        let acked = timeout(LAST_WORDS, self.consuming).await.is_ok();
+        let acked = timeout_at(end, self.consuming).await.is_ok();
         self.stopped.cancel();
-        let published = timeout(LAST_WORDS, self.publishing).await.is_ok();
+        let published = timeout_at(end, self.publishing).await.is_ok();
         self.give_up.cancel();
         if !(settled && acked && published) {
             tracing::warn!(
@@ -178,7 +179,7 @@ impl Service {
         }
         // 6 The rest of the tasks.
         self.tasks.close();
-        drop(timeout(LAST_WORDS, self.tasks.wait()).await);
+        drop(timeout_at(end, self.tasks.wait()).await);
         Drained { finished }
     }
 }

@@ -21,7 +21,7 @@ use lapin::{
 };
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -29,7 +29,7 @@ use super::{
     acker,
     connection::{self, ConnectError},
     declare::{DeclareError, declare},
-    publisher::Standing,
+    publisher::{self, OPEN_TIMEOUT, PROVEN, Standing},
     receipt::Receipt,
     sizing::Sizing,
     topology::Topology,
@@ -44,6 +44,9 @@ const BLOCKED_TOO_LONG: Duration = Duration::from_mins(10);
 /// seen to give 40 acked messages again that were acked just before. The channel stays open for this long after the
 /// last ack.
 const ACKS_SINK_IN: Duration = Duration::from_millis(500);
+
+/// A longer trace header is not carried along: headers must fit into one frame, and a trace is not worth a message.
+const MAX_TRACE_BYTES: usize = 4096;
 
 /// More finished messages than this cannot wait for the acker: no channel has more unacked.
 const ACKS: usize = 2 * u16::MAX as usize;
@@ -133,8 +136,9 @@ impl Consumers {
     pub async fn run(self, on_message: impl Fn(Inbound) + Sync, stop: CancellationToken, stopped: CancellationToken) {
         let mut backoff = Backoff::new();
         while !stop.is_cancelled() {
+            let began = Instant::now();
             let ended = tokio::select! {
-                ended = self.session(&on_message, &mut backoff, &stop, &stopped) => ended,
+                ended = self.session(&on_message, &stop, &stopped) => ended,
                 () = stopped.cancelled() => Ok(()),
             };
             self.consuming.send_replace(false);
@@ -147,6 +151,9 @@ impl Consumers {
                     tracing::warn!(broker.connection = "consuming", %error, "Not consuming; trying again");
                 }
             }
+            if began.elapsed() >= PROVEN {
+                backoff.reset();
+            }
             tokio::select! {
                 () = sleep(backoff.next_wait(fastrand::f64())) => {}
                 () = stop.cancelled() => {}
@@ -157,13 +164,13 @@ impl Consumers {
     async fn session(
         &self,
         on_message: &(impl Fn(Inbound) + Sync),
-        backoff: &mut Backoff,
         stop: &CancellationToken,
         stopped: &CancellationToken,
     ) -> Result<(), Ended> {
         self.wait_until_unblocked().await;
         let connection = connection::connect(&self.settings.broker, "docrelay consuming").await?;
-        declare(&connection, &self.settings.topology, self.settings.broker.declare).await?;
+        let declaring = declare(&connection, &self.settings.topology, self.settings.broker.declare);
+        timeout(OPEN_TIMEOUT, declaring).await.map_err(|_| Ended::GivenUp("the broker answers too slowly"))??;
         let names = &self.settings.topology.names;
         // Cancelled when the session ends, however it ends: receipts of it are stale from then on.
         let gone = CancellationToken::new();
@@ -171,7 +178,6 @@ impl Consumers {
         let events = self.queue(&connection, Source::Events, &names.events_queue, &gone);
         let due = self.queue(&connection, Source::Due, &names.due_queue, &gone);
         tracing::info!(broker.connection = "consuming", "Connected to the broker");
-        backoff.reset();
         self.consuming.send_replace(true);
         let ended = tokio::select! {
             ended = async { tokio::try_join!(events.run(on_message, stop, stopped), due.run(on_message, stop, stopped)) } => {
@@ -181,9 +187,7 @@ impl Consumers {
             () = self.blocked_too_long() => Err(Ended::GivenUp("publishing is blocked for too long")),
         };
         gone.cancel();
-        if let Err(error) = connection.close(200, "done".into()).await {
-            tracing::debug!(%error, "Closing the connection failed");
-        }
+        publisher::close(&connection).await;
         ended
     }
 
@@ -347,11 +351,12 @@ fn properties(delivery: &Delivery) -> Properties {
     let text = |value: &Option<lapin::types::ShortString>| value.as_ref().map(ToString::to_string);
     let header = |name: &str| {
         let headers = delivery.properties.headers().as_ref()?;
-        match headers.inner().get(name)? {
+        let value = match headers.inner().get(name)? {
             AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok().map(str::to_owned),
             AMQPValue::ShortString(text) => Some(text.to_string()),
             _ => None,
-        }
+        };
+        value.filter(|value| value.len() <= MAX_TRACE_BYTES)
     };
     Properties {
         content_type: text(delivery.properties.content_type()),

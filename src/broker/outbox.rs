@@ -131,13 +131,16 @@ impl BrokerOutbox {
     pub async fn park(&self, tier: Tier, parked: &Parked) -> Result<Confirmed, OutboxError> {
         let body = Bytes::from(codec::encode_parked(parked));
         let properties = properties(codec::PARKED_TYPE).with_headers(trace_headers(&parked.trace));
+        if body.len() > MAX_MESSAGE_BYTES {
+            return Err(OutboxError::TooLarge);
+        }
         self.insist(self.to_park_exchange(&self.names.delay_key(tier), properties, body)).await
     }
 
     /// Publishes a result. One that is refused for five seconds is kept with the dead letters instead.
     ///
     /// # Errors
-    /// When it is too large for any broker, or the service stops.
+    /// When the service stops.
     pub async fn result(
         &self,
         result: &DeliveryResult,
@@ -159,10 +162,12 @@ impl BrokerOutbox {
             match self.publisher.publish(Arc::clone(&outgoing)).await {
                 Ok(confirmed) => return Ok(confirmed),
                 Err(PublishError::Closed) => return Err(OutboxError::Closed),
-                Err(PublishError::Refused) if since.elapsed() < RESULT_PATIENCE => {
+                Err(PublishError::Refused { .. }) if since.elapsed() < RESULT_PATIENCE => {
                     sleep(backoff.next_wait(fastrand::f64())).await;
                 }
-                Err(PublishError::Refused) => return Box::pin(self.keep_result(&outgoing, result, &key, now)).await,
+                Err(PublishError::Refused { .. }) => {
+                    return Box::pin(self.keep_result(&outgoing, result, &key, now)).await;
+                }
             }
         }
     }
@@ -194,10 +199,11 @@ impl BrokerOutbox {
         .await
     }
 
-    /// Sets a message aside. A broker that says no is asked again, for as long as it takes.
+    /// Sets a message aside. A broker that says no is asked again, for as long as it takes. Its size is not checked: the
+    /// broker took these bytes once.
     ///
     /// # Errors
-    /// When it is too large for any broker, or the service stops.
+    /// When the service stops.
     pub async fn dead(&self, letter: DeadLetter) -> Result<Confirmed, OutboxError> {
         let mut table = trace_headers(&letter.properties.trace);
         put(&mut table, headers::REASON, letter.reason.as_str());
@@ -233,15 +239,13 @@ impl BrokerOutbox {
     /// Publishes until the broker takes it. Nothing is given back by requeueing meanwhile: the message that owes this
     /// stays in hand.
     async fn insist(&self, outgoing: Arc<Outgoing>) -> Result<Confirmed, OutboxError> {
-        if outgoing.body.len() > MAX_MESSAGE_BYTES {
-            return Err(OutboxError::TooLarge);
-        }
-        let mut backoff = Backoff::new();
+        let (mut backoff, mut unknown) = (Backoff::new(), false);
         loop {
             match self.publisher.publish(Arc::clone(&outgoing)).await {
-                Ok(confirmed) => return Ok(confirmed),
+                Ok(confirmed) => return Ok(confirmed.or_repeated(unknown)),
                 Err(PublishError::Closed) => return Err(OutboxError::Closed),
-                Err(PublishError::Refused) => {
+                Err(PublishError::Refused { repeated }) => {
+                    unknown |= repeated;
                     tracing::warn!(routing_key = %outgoing.routing_key, "The broker refused a message; trying again");
                     sleep(backoff.next_wait(fastrand::f64())).await;
                 }

@@ -19,7 +19,7 @@ use lapin::{
 };
 use tokio::{
     sync::{Semaphore, mpsc, oneshot, watch},
-    time::{Instant, MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -43,7 +43,14 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
 /// room again when messages leave it, but not when its limit is lifted: it would be refused for ever.
 const REFUSED_CHANNEL_AGE: Duration = Duration::from_secs(15);
 
-/// Proof that everything that was owed for a message is with the broker. Only a confirmed publish makes one.
+/// Connecting, declaring and opening a channel take no longer; declaring is about twenty questions.
+pub(super) const OPEN_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// A session that lasted this long was a good one: the next waits begin anew.
+pub(super) const PROVEN: Duration = Duration::from_secs(5);
+
+/// Proof that everything that was owed for a message is with the broker. Only a confirmed publish makes one, or
+/// [`Confirmed::nothing_owed`], which says so.
 #[derive(Debug, Clone)]
 #[must_use = "proof is what an ack asks for"]
 pub struct Confirmed {
@@ -60,6 +67,11 @@ impl Confirmed {
     /// Proof of both.
     pub fn and(self, other: &Self) -> Self {
         Self { repeated: self.repeated || other.repeated }
+    }
+
+    /// The same proof, of a message that may be with the broker twice if `repeated`.
+    pub(super) fn or_repeated(self, repeated: bool) -> Self {
+        Self { repeated: self.repeated || repeated }
     }
 
     /// Whether the message may be with the broker twice.
@@ -80,7 +92,10 @@ impl Confirmed {
 pub enum PublishError {
     /// The broker said no (a full queue, a queue without a leader). It may say yes later.
     #[error("the broker refused the message")]
-    Refused,
+    Refused {
+        /// Whether an earlier try stayed unanswered: the broker may have the message all the same.
+        repeated: bool,
+    },
     /// The publisher has stopped; whatever it was asked for may or may not have happened.
     #[error("publishing has stopped")]
     Closed,
@@ -221,15 +236,17 @@ enum OpenError {
     Declare(#[from] DeclareError),
     #[error("opening a channel failed: {0}")]
     Channel(#[from] lapin::Error),
+    #[error("the broker answers too slowly")]
+    TooLong,
 }
 
 impl Task {
     async fn run(mut self) {
         let mut backoff = Backoff::new();
         loop {
-            match self.open().await {
+            let began = Instant::now();
+            match timeout(OPEN_TIMEOUT, self.open()).await.unwrap_or(Err(OpenError::TooLong)) {
                 Ok((connection, mut channel)) => {
-                    backoff.reset();
                     tracing::info!(broker.connection = "publishing", "Connected to the broker");
                     let ended = self.session(&connection, &mut channel).await;
                     self.standing.send_replace(Standing::Disconnected);
@@ -248,6 +265,9 @@ impl Task {
             }
             if self.queue.is_closed() && self.queue.is_empty() && self.backlog.is_empty() {
                 return;
+            }
+            if began.elapsed() >= PROVEN {
+                backoff.reset();
             }
             sleep(backoff.next_wait(fastrand::f64())).await;
         }
@@ -381,19 +401,19 @@ async fn confirm(
         tokio::select! {
             biased;
             Some((number, confirmation)) = confirms.next() => {
-                let answer = match confirmation {
-                    Ok(Confirmation::Ack(_)) => Ok(()),
+                let taken = match confirmation {
+                    Ok(Confirmation::Ack(_)) => true,
                     Ok(Confirmation::Nack(_)) => {
                         if opened.elapsed() >= REFUSED_CHANNEL_AGE {
                             leave.cancel();
                         }
-                        Err(PublishError::Refused)
+                        false
                     }
                     Ok(Confirmation::NotRequested) => return Ended::Lost("the channel does not confirm".to_owned()),
                     Err(error) => return Ended::Lost(lapin::Error::to_string(&error)),
                 };
                 room.add_permits(1);
-                outstanding.answer(number, answer);
+                outstanding.answer(number, taken);
             }
             next = written.recv(), if writing => match next {
                 Some((number, confirm)) => confirms.push(confirm.map(move |confirmation| (number, confirmation))),
@@ -455,12 +475,13 @@ impl Outstanding {
         number
     }
 
-    fn answer(&self, number: u64, answer: Result<(), PublishError>) {
-        let taken = self.lock().requests.remove(&number);
-        if let Some((_, request)) = taken {
-            let confirmed = answer.map(|()| Confirmed { repeated: request.tries > 1 });
+    fn answer(&self, number: u64, taken: bool) {
+        let request = self.lock().requests.remove(&number);
+        if let Some((_, request)) = request {
+            let repeated = request.tries > 1;
+            let answer = if taken { Ok(Confirmed { repeated }) } else { Err(PublishError::Refused { repeated }) };
             // Whoever asked may be gone: then nobody needs the answer.
-            drop(request.answer.send(confirmed));
+            drop(request.answer.send(answer));
         }
     }
 
@@ -484,7 +505,7 @@ impl Outstanding {
 
 pub(super) async fn close(connection: &Connection) {
     let closing = connection.close(200, "done".into());
-    match tokio::time::timeout(Duration::from_secs(2), closing).await {
+    match timeout(Duration::from_secs(2), closing).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "Closing the connection failed"),
         Err(_elapsed) => tracing::debug!("Closing the connection took too long"),

@@ -250,7 +250,7 @@ impl Names {
     /// The delay queue of a tier; its name carries the wait, so that two settings of the unit never clash.
     #[must_use]
     pub fn delay_queue(&self, tier: Tier) -> String {
-        let prefix = self.park_exchange.trim_end_matches(".park");
+        let prefix = self.park_exchange.strip_suffix(".park").unwrap_or(&self.park_exchange);
         format!("{prefix}.{}", self.delay_key(tier))
     }
 

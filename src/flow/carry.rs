@@ -1,13 +1,12 @@
 //! One delivery: is it known, may it start, how did the attempt go, what follows.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use futures_util::FutureExt as _;
 use tokio::time::Instant;
 
 use super::{
     Flow, age,
-    decide::{self, Start, Step},
+    decide::{self, Ending, Start, Step},
     intake::Work,
     ports::Courier,
     register::{Entered, Stay, StayKey},
@@ -54,11 +53,13 @@ impl<C: Courier> Flow<C> {
         if owed.units_left > 0 {
             return later(stay, owed, None);
         }
-        match decide::start(&owed, snapshot.by_id(&owed.subscription), age(work, now()), self.settings.max_age) {
+        // An id may have moved to another organization while the delivery waited: nothing ever crosses.
+        let ours = |it: &&Arc<Subscription>| it.organization == work.event.organization;
+        let subscription = snapshot.by_id(&owed.subscription).filter(ours);
+        match decide::start(&owed, subscription, age(work, now()), self.settings.max_age) {
             Start::Wait(wait) => later(stay, self.waiting(owed, Wait::Limit, wait), None),
             Start::End(ending) => {
-                let subscription = snapshot.by_id(&owed.subscription).cloned();
-                self.conclude(work, stay, Told::without_attempt(owed, subscription, ending)).await
+                self.conclude(work, stay, Told::without_attempt(owed, subscription.cloned(), ending)).await
             }
             Start::Attempt(subscription) => self.try_now(work, receipt, stay, owed, subscription).await,
         }
@@ -78,8 +79,10 @@ impl<C: Courier> Flow<C> {
         let Some(permit) = place else {
             return later(stay, self.waiting(owed, Wait::Limit, self.settings.delay_unit), None);
         };
-        // The semaphore is never closed.
-        let Ok(_window) = self.window.acquire().await else { return Carried::LeftToBroker };
+        let window = tokio::select! {
+            window = self.window.acquire() => window.ok(),
+            () = self.stop.draining.cancelled() => None,
+        };
         // Again: it may have stood in line when the broker stopped taking messages.
         self.until_publishing_is_open().await;
         if self.stop.draining.is_cancelled() {
@@ -92,6 +95,8 @@ impl<C: Courier> Flow<C> {
         owed.attempts += 1;
         let attempt = self.attempt(work, subscription, stay.key().delivery, owed.attempts).await;
         permit.finished(heard(&attempt));
+        // Publishing its result takes no place from other attempts.
+        drop(window);
         let now = now();
         match decide::after_attempt(owed.attempts, &attempt.answer, age(work, now), &subscription.retry) {
             Step::End(ending) => {
@@ -108,7 +113,20 @@ impl<C: Courier> Flow<C> {
         }
     }
 
-    /// One attempt. A panic in it ends this delivery and touches nothing else; a stop cuts it off.
+    /// A defect ends the delivery that it happened in, and touches nothing else.
+    pub(super) async fn conclude_panicked(&self, work: &Work, owed: Owed) -> Carried {
+        let id = DeliveryId::of(&work.event.id, &owed.subscription);
+        tracing::error!(delivery.id = %id, "A delivery panicked: a defect of docrelay");
+        let key = StayKey { delivery: id, hop: owed.hop };
+        match self.register.enter(key).await {
+            Entered::Mine(stay) => {
+                self.conclude(work, stay, Told::without_attempt(owed, None, Ending::panicked())).await
+            }
+            Entered::Settled(proof) => Carried::Settled(key, proof),
+        }
+    }
+
+    /// One attempt; a stop cuts it off.
     async fn attempt(&self, work: &Work, subscription: &Subscription, delivery: DeliveryId, number: u32) -> Attempt {
         let (started_at, started) = (now(), Instant::now());
         let ended = |answer| Attempt { started_at, latency: started.elapsed(), answer };
@@ -122,11 +140,7 @@ impl<C: Courier> Flow<C> {
             webhook::Request { event: &work.event, subscription, delivery, attempt: number, at: started_at, body };
         tokio::select! {
             biased;
-            sent = AssertUnwindSafe(self.courier.send(request)).catch_unwind() => sent.unwrap_or_else(|_panic| {
-                tracing::error!(delivery.id = %delivery, "An attempt panicked: a defect of docrelay");
-                let text = "a defect of docrelay; its log has the details".to_owned();
-                ended(Answer::Unsendable { kind: FailureKind::Internal, text })
-            }),
+            attempt = self.courier.send(request) => attempt,
             () = self.stop.abandon.cancelled() => {
                 let text = "docrelay stopped during the attempt".to_owned();
                 ended(Answer::None { kind: FailureKind::Interrupted, text })

@@ -45,6 +45,11 @@ pub(crate) struct Ending {
 }
 
 impl Ending {
+    /// The end of a delivery that a defect of ours made impossible.
+    pub(crate) fn panicked() -> Self {
+        Self::failed(Outcome::Rejected, FailureKind::Internal, "a defect of docrelay; its log has the details")
+    }
+
     fn failed(outcome: Outcome, kind: FailureKind, text: impl Into<String>) -> Self {
         Self { outcome, error: Some((kind, text.into())) }
     }

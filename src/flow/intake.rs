@@ -80,7 +80,9 @@ fn open_event(
     now: Timestamp,
 ) -> Result<Opened, DecodeError> {
     let event = codec::decode_event(body, max_bytes, Checked::NotYet)?;
-    if let Err(mut error) = codec::check_properties(properties) {
+    if let Err(mut error) =
+        codec::check_properties(properties).and_then(|()| codec::check_message_id(properties, &event))
+    {
         error.known = Some(Box::new(Known::of(&event)));
         return Err(error);
     }

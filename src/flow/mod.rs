@@ -15,9 +15,9 @@ mod ports;
 mod register;
 mod settle;
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use tokio::{
     sync::{Semaphore, watch},
     time::{Instant, timeout_at},
@@ -41,8 +41,8 @@ use crate::{
 /// Events of this size and more are not parked delivery by delivery: what fails within a moment is parked together.
 const LARGE_EVENT: usize = 64 * 1024;
 
-/// That moment, after the time that a delivery may stand in line: who leaves the line without a place shares the parked
-/// message of those that found no room in it. A retry may be late by a unit.
+/// That moment, for what failed. What waits for a place is gathered for the time that a delivery may stand in line as well:
+/// who leaves the line without a place shares the parked message of those that found no room in it.
 const GATHER: Duration = Duration::from_millis(250);
 
 /// What the flow needs to know.
@@ -77,8 +77,8 @@ pub struct Flow<C> {
     register: Arc<Register>,
     publishing: watch::Receiver<Standing>,
     settings: FlowSettings,
-    /// How long deliveries of a large event are gathered before they are parked.
-    gather: Duration,
+    /// How long a delivery stands in line at most.
+    patience: Duration,
     stop: StopSignals,
 }
 
@@ -102,7 +102,7 @@ impl<C: Courier> Flow<C> {
             register: Arc::new(Register::new()),
             publishing,
             settings,
-            gather: patience + GATHER,
+            patience,
             stop,
         }
     }
@@ -146,14 +146,14 @@ impl<C: Courier> Flow<C> {
         let work = &work;
         let mut all = Settled { proof: Confirmed::nothing_owed(), stays: Vec::with_capacity(owed.len()) };
         let mut left_to_broker = false;
-        let mut waiting = Waiting::new(if work.raw.len() >= LARGE_EVENT { self.gather } else { Duration::ZERO });
+        let mut waiting = Waiting::new((work.raw.len() >= LARGE_EVENT).then_some(self.patience));
         let mut steps: FuturesUnordered<_> =
             owed.into_iter().map(|owed| self.step(work, snapshot, receipt, Task::Carry(owed))).collect();
         loop {
-            let next = match waiting.since {
+            let next = match waiting.until {
                 None => steps.next().await,
                 // What is ready now is taken first, so that what cannot start shares one parked message.
-                Some(since) => timeout_at(since + waiting.gather, steps.next()).await.unwrap_or(None),
+                Some(until) => timeout_at(until, steps.next()).await.unwrap_or(None),
             };
             match next {
                 Some(Stepped::Carried(Carried::Settled(key, proof))) => all.add(key, &proof),
@@ -184,7 +184,13 @@ impl<C: Courier> Flow<C> {
 
     async fn step(&self, work: &Work, snapshot: &Snapshot, receipt: &Receipt, task: Task) -> Stepped {
         match task {
-            Task::Carry(owed) => Stepped::Carried(self.carry(work, snapshot, receipt, owed).await),
+            Task::Carry(owed) => {
+                let carrying = self.carry(work, snapshot, receipt, owed.clone());
+                Stepped::Carried(match AssertUnwindSafe(carrying).catch_unwind().await {
+                    Ok(carried) => carried,
+                    Err(_panic) => Box::pin(self.conclude_panicked(work, owed)).await,
+                })
+            }
             Task::Park(tier, group) => Stepped::Parked(self.park(work, tier, group).await),
         }
     }
@@ -217,24 +223,31 @@ enum Stepped {
 
 /// Deliveries of one message that are about to be parked together.
 struct Waiting {
-    gather: Duration,
-    since: Option<Instant>,
+    /// `None` for small events: they gather only what is ready at the same moment.
+    patience: Option<Duration>,
+    until: Option<Instant>,
     deliveries: Vec<Later>,
 }
 
 impl Waiting {
-    fn new(gather: Duration) -> Self {
-        Self { gather, since: None, deliveries: Vec::new() }
+    fn new(patience: Option<Duration>) -> Self {
+        Self { patience, until: None, deliveries: Vec::new() }
     }
 
     fn add(&mut self, later: Later) {
-        self.since.get_or_insert_with(Instant::now);
+        let gather = match self.patience {
+            None => Duration::ZERO,
+            Some(_) if later.told.is_some() => GATHER,
+            Some(patience) => patience + GATHER,
+        };
+        let until = Instant::now() + gather;
+        self.until = Some(self.until.map_or(until, |earlier| earlier.min(until)));
         self.deliveries.push(later);
     }
 
     /// What waits, by delay queue. One message for each, unless its list alone would be too large for a message.
     fn take(&mut self, event_bytes: usize) -> Vec<Task> {
-        self.since = None;
+        self.until = None;
         settle::by_delay_queue(std::mem::take(&mut self.deliveries), event_bytes)
             .into_iter()
             .map(|(tier, group)| Task::Park(tier, group))

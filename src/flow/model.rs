@@ -374,7 +374,7 @@ async fn answer(world: Arc<World>, mut publications: Publications) {
             0 => {
                 answers.spawn(async move {
                     sleep(pause).await;
-                    published.answer(Err(PublishError::Refused));
+                    published.answer(Err(PublishError::Refused { repeated: false }));
                 });
             }
             fate => {

@@ -157,7 +157,11 @@ impl Register {
     pub(crate) fn expect_twice(&self, key: StayKey, wait: Duration) {
         let mut inner = self.lock();
         let keep_until = inner.clock.now() + wait + KEEP;
-        inner.entries.entry(key).or_insert(Entry::Expected { keep_until });
+        match inner.entries.entry(key).or_insert(Entry::Expected { keep_until }) {
+            Entry::Running { keep_until: known, .. }
+            | Entry::Settled { keep_until: known, .. }
+            | Entry::Expected { keep_until: known } => *known = keep_until.max(*known),
+        }
         inner.special.push(Reverse((keep_until, key)));
     }
 

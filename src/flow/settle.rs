@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 
 use super::{
     Flow, Settled,
@@ -13,7 +14,7 @@ use super::{
     register::{Stay, StayKey},
 };
 use crate::{
-    broker::{Confirmed, DeadLetter, Origin, OutboxError, Properties, codec},
+    broker::{Confirmed, DeadLetter, Origin, OutboxError, Properties, codec, outbox::MAX_MESSAGE_BYTES},
     domain::{
         Answer, Attempt, DeliveryResult, FailureKind, InvalidReason, Outcome, Owed, Parked, Subscription, Timestamp,
         now,
@@ -96,23 +97,29 @@ impl<C: Courier> Flow<C> {
             Err(OutboxError::Closed) => return None,
             Err(OutboxError::TooLarge) => return Box::pin(self.too_large_to_park(work, group)).await,
         };
-        let mut settled = Vec::with_capacity(group.len());
-        for Later { stay, owed, told } in group {
-            let mut proof = proof.clone();
-            if let Some(told) = told {
-                let result = result(work, &stay, *told);
-                log(&result);
-                proof = proof.and(&self.outbox.result(&result, &work.trace, now()).await.ok()?);
-            }
-            let key = stay.key();
-            if proof.may_be_repeated() {
-                let next = StayKey { hop: owed.hop, ..key };
+        if proof.may_be_repeated() {
+            for Later { stay, owed, .. } in &group {
+                let next = StayKey { hop: owed.hop, ..stay.key() };
                 self.register.expect_twice(next, tier.length(self.settings.delay_unit));
             }
-            stay.settle(&proof);
-            settled.push((key, proof));
         }
-        Some(settled)
+        join_all(group.into_iter().map(|later| self.tell_parked(work, later, proof.clone())))
+            .await
+            .into_iter()
+            .collect()
+    }
+
+    /// A delivery is parked: tells of its failed attempt, if it made one.
+    async fn tell_parked(&self, work: &Work, later: Later, mut proof: Confirmed) -> Option<(StayKey, Confirmed)> {
+        let Later { stay, told, .. } = later;
+        if let Some(told) = told {
+            let result = result(work, &stay, *told);
+            log(&result);
+            proof = proof.and(&self.outbox.result(&result, &work.trace, now()).await.ok()?);
+        }
+        let key = stay.key();
+        stay.settle(&proof);
+        Some((key, proof))
     }
 
     /// What no broker takes is kept by its original bytes, and each delivery ends.
@@ -174,7 +181,8 @@ impl<C: Courier> Flow<C> {
 /// Groups deliveries by the delay queue of their next hop, and takes that hop off what each has left to wait.
 pub(super) fn by_delay_queue(deliveries: Vec<Later>, event_bytes: usize) -> Vec<(Tier, Vec<Later>)> {
     let mut groups: BTreeMap<Tier, Vec<Vec<Later>>> = BTreeMap::new();
-    let most = (LIST_BYTES / OWED_BYTES).min((14 * 1024 * 1024usize).saturating_sub(event_bytes) / OWED_BYTES).max(1);
+    let room = MAX_MESSAGE_BYTES.saturating_sub(event_bytes).min(LIST_BYTES);
+    let most = (room / OWED_BYTES).max(1);
     for mut later in deliveries {
         // Whoever waits waits at least one unit.
         let units = later.owed.units_left.max(1);

@@ -31,8 +31,10 @@ pub struct Lanes {
 struct Lane {
     in_flight: u32,
     in_line: u32,
-    /// How many of those in flight and in line were admitted as suspects.
+    /// How many of those in flight and in line were admitted as suspects, since the lane last answered.
     as_suspect: u32,
+    /// How often the lane has answered while it was suspect: places from before count no more.
+    cleared: u32,
     health: Health,
     latency: Option<Duration>,
 }
@@ -62,7 +64,8 @@ pub enum Admission {
 #[must_use = "a place that is not given back is lost to its lane"]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    suspect: bool,
+    /// For a suspect's: how often its lane had been cleared by then.
+    suspect: Option<u32>,
 }
 
 impl Lanes {
@@ -84,8 +87,8 @@ impl Lanes {
             Some(lane) => lane,
             None => self.by_key.entry(key.clone()).or_default(),
         };
-        let place = Place { suspect: lane.health == Health::Suspect };
-        if place.suspect && suspects_full {
+        let place = Place { suspect: (lane.health == Health::Suspect).then_some(lane.cleared) };
+        if place.suspect.is_some() && suspects_full {
             self.forget_if_idle(key);
             return Admission::Park;
         }
@@ -98,7 +101,7 @@ impl Lanes {
         } else {
             return Admission::Park;
         };
-        if place.suspect {
+        if place.suspect.is_some() {
             lane.as_suspect += 1;
             self.suspects_held += 1;
         }
@@ -140,6 +143,7 @@ impl Lanes {
                     // A lane that answers gets its place back at once: what it still has there is no suspect any more.
                     self.suspects_held = self.suspects_held.saturating_sub(lane.as_suspect);
                     lane.as_suspect = 0;
+                    lane.cleared = lane.cleared.wrapping_add(1);
                 }
             }
         }
@@ -157,8 +161,8 @@ impl Lanes {
     }
 
     fn give_back(&mut self, key: &LaneKey, place: Place) {
-        if place.suspect
-            && let Some(lane) = self.by_key.get_mut(key)
+        if let Some(lane) = self.by_key.get_mut(key)
+            && place.suspect == Some(lane.cleared)
             && lane.as_suspect > 0
         {
             lane.as_suspect -= 1;

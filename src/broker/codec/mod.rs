@@ -17,7 +17,7 @@ pub use self::{
     result::{decode_result, encode_result},
 };
 use super::Properties;
-use crate::domain::{BadId, InvalidReason, Timestamp};
+use crate::domain::{BadId, DocumentEvent, InvalidReason, Timestamp};
 
 /// The content type of everything docrelay publishes (RFC 9996).
 pub const CONTENT_TYPE: &str = "application/protobuf";
@@ -59,6 +59,20 @@ pub enum Checked {
 
 fn error(reason: InvalidReason, field: &str, detail: impl Into<String>) -> DecodeError {
     DecodeError { reason, field: field.to_owned(), detail: detail.into(), known: None }
+}
+
+/// Checks that the message's id, where it has one, is the event's.
+///
+/// # Errors
+/// Says which was expected.
+pub fn check_message_id(properties: &Properties, event: &DocumentEvent) -> Result<(), DecodeError> {
+    match &properties.message_id {
+        Some(id) if id != event.id.as_str() => {
+            let detail = format!("expected the event's id {:?}, got {id:?}", event.id.as_str());
+            Err(error(InvalidReason::WrongProperty, "message_id", detail))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Checks the AMQP properties of a document event. Missing ones are accepted.
