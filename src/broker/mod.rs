@@ -13,6 +13,7 @@ pub mod operator;
 pub mod outbox;
 mod publisher;
 mod receipt;
+mod session;
 mod sizing;
 pub mod topology;
 mod wire;

@@ -99,6 +99,24 @@ async fn a_subscription_that_returns_to_the_file_gets_what_waited_for_it() {
 }
 
 #[tokio::test]
+async fn a_delivery_does_not_follow_its_subscriptions_id_to_another_organization() {
+    let receiver = Receiver::scripted(|_| Reply::status(500)).await;
+    let other = Receiver::ok().await;
+    let surroundings = Surroundings::with(&[("DELIVERY__MAX_AGE", "6s")]).await;
+    let retry = json!({"retry": {"backoff": "1s", "max_attempts": 2}});
+    surroundings.subscribe(&[with(subscription("erp", &receiver.url("/")), retry)]);
+    let service = surroundings.start().await;
+    surroundings.publish(&event("evt-1")).await;
+    surroundings.results.wait_for(1, GENEROUS).await;
+    surroundings.subscribe(&[with(subscription("erp", &other.url("/")), json!({"organization": "rival"}))]);
+    service.reload.notify_one();
+    let result = surroundings.results.wait_for(2, GENEROUS).await.remove(1);
+    assert_eq!((result.outcome, result.error, result.attempt), (Outcome::Exhausted, Some("too_old"), 1));
+    assert_eq!(result.target, "", "and nothing of the other organization is told");
+    surroundings.end(service, &[(&receiver, 1), (&other, 0)]).await;
+}
+
+#[tokio::test]
 async fn a_delivery_whose_subscription_was_disabled_is_cancelled_when_it_comes_up() {
     let receiver = Receiver::scripted(|_| Reply::status(500)).await;
     let surroundings = Surroundings::new().await;

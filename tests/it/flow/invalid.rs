@@ -82,6 +82,10 @@ fn bad_messages() -> Vec<Bad> {
             properties: properties().with_type("docrelay.v1.Parked".into()),
             ..bad("another type", fine(), "wrong_property", "type", true)
         },
+        Bad {
+            properties: properties().with_message_id("evt-other".into()),
+            ..bad("another event's id", fine(), "wrong_property", "message_id", true)
+        },
     ]
 }
 
@@ -101,8 +105,7 @@ async fn what_cannot_be_processed_is_kept_with_its_reason_and_the_next_event_goe
     let service = surroundings.start().await;
     let (mut told, mut delivered) = (0, 0);
     for bad in bad_messages() {
-        let properties = bad.properties.clone().with_message_id("evt-bad".into());
-        surroundings.publish_raw(properties, &bad.body).await;
+        surroundings.publish_raw(bad.properties.clone(), &bad.body).await;
         let letter = surroundings.dead_letter().await;
         assert_eq!(letter.data, bad.body, "{}", bad.what);
         let said = (header(&letter, headers::REASON), header(&letter, headers::FIELD));
@@ -123,6 +126,23 @@ async fn what_cannot_be_processed_is_kept_with_its_reason_and_the_next_event_goe
     }
     assert_eq!(surroundings.results.all().len(), told + delivered, "and nothing else was told");
     surroundings.end(service, &[(&receiver, delivered)]).await;
+}
+
+#[tokio::test]
+async fn a_message_larger_than_anything_docrelay_publishes_is_kept_whole_all_the_same() {
+    let receiver = Receiver::ok().await;
+    let surroundings = Surroundings::new().await;
+    surroundings.subscribe(&[subscription("erp", &receiver.url("/"))]);
+    let service = surroundings.start().await;
+    let happening = Happening::Text { text: "x".repeat(17 * 1024 * 1024) };
+    let body = codec::encode_event(&DocumentEvent { happening, ..event("evt-bad") });
+    surroundings.publish_raw(properties(), &body).await;
+    let letter = surroundings.dead_letter().await;
+    assert!(letter.data == body, "{} bytes instead of {}", letter.data.len(), body.len());
+    assert_eq!(header(&letter, headers::REASON), "too_large");
+    let result = surroundings.results.wait_for_outcome(Outcome::Invalid, 1, GENEROUS).await.remove(0);
+    assert_eq!(result.event_id.as_str(), "evt-bad");
+    surroundings.end(service, &[(&receiver, 0)]).await;
 }
 
 #[tokio::test]
