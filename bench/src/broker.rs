@@ -1,6 +1,6 @@
 //! The broker's side of the benchmark: docrelay's names, the preloaded events, the queues that are looked at.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -12,7 +12,7 @@ use lapin::{
     },
     types::{FieldTable, LongString},
 };
-use tokio::process::Command;
+use tokio::{process::Command, time::sleep};
 
 use crate::events;
 
@@ -151,6 +151,22 @@ impl Broker {
             confirmed(Some(confirmation))?;
         }
         ensure!(self.depth(EVENTS_QUEUE).await? as usize == count, "not every event reached the events queue");
+        Ok(())
+    }
+
+    /// Empties every queue, what comes back from a killed service and what is on its way between queues included.
+    ///
+    /// # Errors
+    /// When the broker is gone.
+    pub async fn empty(&self) -> Result<()> {
+        let queues = self.script("ctl", &["--silent", "list_queues", "name"]).await?;
+        // The counts that the broker lists are seconds old: they cannot say when all is gone.
+        for _ in 0..4 {
+            sleep(Duration::from_secs(1)).await;
+            for queue in queues.lines() {
+                self.channel.queue_purge(queue.into(), QueuePurgeOptions::default()).await?;
+            }
+        }
         Ok(())
     }
 

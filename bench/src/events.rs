@@ -61,6 +61,14 @@ pub fn subscriptions(fan_out: usize, receiver_port: u16) -> String {
     std::iter::once("subscriptions:\n".to_owned()).chain(every).collect()
 }
 
+/// One subscription for every organization; the first one's target hangs at `hung_port`.
+#[must_use]
+pub fn subscriptions_with_one_hung(receiver_port: u16, hung_port: u16) -> String {
+    let port = |index| if index == 0 { hung_port } else { receiver_port };
+    let every = (0..ORGANIZATIONS).map(|index| subscription(index, 0, port(index)));
+    std::iter::once("subscriptions:\n".to_owned()).chain(every).collect()
+}
+
 fn subscription(index: usize, path: usize, receiver_port: u16) -> String {
     let organization = organization(index);
     format!(

@@ -6,6 +6,7 @@
 
 pub mod broker;
 pub mod events;
+pub mod hung;
 pub mod process;
 pub mod receiver;
 pub mod round;

@@ -16,9 +16,10 @@ use clap::Parser;
 use docrelay_bench::{
     broker::Broker,
     events::{EVENT_BYTES, ORGANIZATIONS, subscriptions},
+    hung::hang,
     receiver::Control,
     round::{Bench, Loop, Measured, WARM_UP, config_file, stop},
-    summary::{FanOut, Figures, Round},
+    summary::{FanOut, Figures, Round, Spread},
 };
 use serde_json::{Map, Value, json};
 use tokio::{
@@ -87,7 +88,31 @@ async fn main() -> Result<()> {
     for &fan_out in &arguments.fan_out {
         run_rounds(&mut bench, &arguments, fan_out, &mut rounds).await?;
     }
-    report(&arguments, &rounds)
+    // It runs with the configuration of fan-out 1.
+    let beside_hung = if arguments.selftest || !arguments.fan_out.contains(&1) {
+        Vec::new()
+    } else {
+        beside_hung(&mut bench, arguments.rounds).await?
+    };
+    report(&arguments, &rounds, &beside_hung)
+}
+
+/// Pairs of runs: the rate of the 63 others while one target hangs, over their rate while none does.
+async fn beside_hung(bench: &mut Bench, rounds: usize) -> Result<Vec<f64>> {
+    println!("\none of {ORGANIZATIONS} targets hangs, from the first second: deliveries/s of the others");
+    let (port, _holding) = hang().await?;
+    let mut ratios = Vec::new();
+    for number in 0..rounds {
+        let (mut without, mut with) = (0.0, 0.0);
+        // Whoever is first finds the broker in another state: take turns.
+        for hangs in if number % 2 == 0 { [false, true] } else { [true, false] } {
+            let rate = bench.rate_of_the_others(hangs.then_some(port), &format!("hung-{number}-{hangs}")).await?;
+            *(if hangs { &mut with } else { &mut without }) = rate;
+        }
+        println!("  round {}: {with:>7.0}/s beside it, {without:>7.0}/s without it", number + 1);
+        ratios.push(with / without);
+    }
+    Ok(ratios)
 }
 
 async fn start_receiver(programs: &std::path::Path) -> Result<(Child, u16)> {
@@ -215,7 +240,7 @@ fn print_round(round: &Round, number: usize, faults: &[String]) {
 }
 
 /// Prints the medians and writes the files.
-fn report(arguments: &Arguments, rounds: &[Round]) -> Result<()> {
+fn report(arguments: &Arguments, rounds: &[Round], beside_hung: &[f64]) -> Result<()> {
     let mut summary = Map::new();
     let mut rss_mib: f64 = 0.0;
     println!("\nmedians                    deliveries/s   CPU-s per 1,000: service   broker   receiver   peak MiB");
@@ -234,6 +259,13 @@ fn report(arguments: &Arguments, rounds: &[Round]) -> Result<()> {
         println!("           rate {:.3} times the bare loop's ({:.3} to {:.3})", rate.median, rate.min, rate.max);
         rss_mib = rss_mib.max(figures.docrelay.rss_mib);
         summary.insert(format!("fan_out_{fan_out}"), serde_json::to_value(figures)?);
+    }
+    if let Some(spread) = Spread::of(beside_hung.to_vec()) {
+        println!(
+            "beside a target that hangs: {:.3} times the rate ({:.3} to {:.3})",
+            spread.median, spread.min, spread.max
+        );
+        summary.insert("hung_1_of_64_rate_ratio".to_owned(), serde_json::to_value(spread)?);
     }
     if !arguments.selftest {
         summary.insert("rss_mib".to_owned(), rss_mib.into());
