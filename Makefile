@@ -25,6 +25,7 @@ bench: ## docrelay beside the bare loop, into target/bench/summary.json (ROUNDS=
 	cargo build --release --workspace --bins --locked
 	@scripts/with-broker "$${CARGO_TARGET_DIR:-target}/release/docrelay-bench" $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(EVENTS),--events $(EVENTS)) \
 	    $(if $(FAN_OUT),--fan-out $(FAN_OUT)) $(if $(QUICK),--quick) $(BENCH_ARGS)
+	cargo bench --locked --bench matching
 
 up: .env ## Start RabbitMQ and docrelay with Docker Compose (COMPOSE_PROFILES=demo adds a publisher and a receiver)
 	docker compose up $(if $(DOCRELAY_IMAGE),--no-build,--build) --detach --wait docrelay

@@ -43,6 +43,9 @@ struct Arguments {
     /// Two rounds of 3,000 events: to see that it works, not to measure.
     #[arg(long)]
     quick: bool,
+    /// Nothing but the rate beside a target that hangs.
+    #[arg(long)]
+    only_hung: bool,
     /// Leave docrelay out: tries the benchmark itself.
     #[arg(long)]
     selftest: bool,
@@ -85,7 +88,7 @@ async fn main() -> Result<()> {
         arguments.rounds, arguments.events
     );
     let mut rounds = Vec::new();
-    for &fan_out in &arguments.fan_out {
+    for &fan_out in arguments.fan_out.iter().filter(|_| !arguments.only_hung) {
         run_rounds(&mut bench, &arguments, fan_out, &mut rounds).await?;
     }
     // It runs with the configuration of fan-out 1.

@@ -18,6 +18,9 @@ use crate::{config::BrokerConfig, domain::Secret};
 /// A replica that hangs is noticed after about 2.4 of these.
 const HEARTBEAT_SECONDS: u16 = 10;
 
+/// Room for any headers of ours: two trace headers of 4 KiB each, and a dead letter's.
+const PUBLISHING_FRAME_BYTES: u32 = 32 * 1024;
+
 /// For the connection and the handshakes on it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -54,7 +57,18 @@ pub enum ConnectError {
 /// # Errors
 /// Says what is wrong, without credentials. Everything but a bad setting is worth trying again.
 pub async fn connect(config: &BrokerConfig, name: &str) -> Result<Connection, ConnectError> {
-    let uri = parse(&config.url)?;
+    open(config, name, parse(&config.url)?).await
+}
+
+/// Opens the connection that publishes. It keeps less memory: the client keeps room for 64 of the largest frames, and what
+/// is published has small headers and may come in many frames.
+pub(super) async fn connect_to_publish(config: &BrokerConfig, name: &str) -> Result<Connection, ConnectError> {
+    let mut uri = parse(&config.url)?;
+    uri.query.frame_max.get_or_insert(PUBLISHING_FRAME_BYTES);
+    open(config, name, uri).await
+}
+
+async fn open(config: &BrokerConfig, name: &str, uri: AMQPUri) -> Result<Connection, ConnectError> {
     let address = format!("{}:{}", uri.authority.host, uri.authority.port);
     let tls = match (&uri.scheme, &config.ca_file) {
         (AMQPScheme::AMQPS, Some(path)) => {

@@ -258,7 +258,7 @@ impl Task {
     }
 
     async fn open(&self) -> Result<(Connection, Channel), OpenError> {
-        let connection = connection::connect(&self.config, "docrelay publishing").await?;
+        let connection = connection::connect_to_publish(&self.config, "docrelay publishing").await?;
         declare(&connection, &self.topology, self.config.declare).await?;
         let channel = confirming_channel(&connection).await?;
         Ok((connection, channel))

@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A larger prefetch is only worth opening the consumer again after this long.
-const GROW_AFTER: Duration = Duration::from_millis(200);
+/// A larger prefetch is only worth opening the consumer again after this long. Short: until the window is open, one target
+/// that hangs can fill it.
+const GROW_AFTER: Duration = Duration::from_millis(25);
 
-/// So many messages must have shown their size before the window grows as far as it may.
+/// So many messages must have shown their size before the window grows, or all that may be in hand: they may all be slow,
+/// and the others must not wait for them.
 const GROW_SEEN: u32 = 20;
 
-/// How many times larger the prefetch becomes when fewer have shown their size, but all that may be in hand: they may
-/// all be slow, and the others must not wait for them.
-const GROW_CAUTIOUSLY: u16 = 4;
+/// How many times larger the prefetch becomes at once. Step by step, so that targets that nothing is known of have
+/// answered for the first time before many deliveries ask for them.
+const GROW_BY: u16 = 4;
 
 /// How fast a big message is forgotten: the remembered size halves with each of these.
 const FORGET: Duration = Duration::from_secs(10);
@@ -67,8 +69,7 @@ impl Sizing {
             self.fitting(self.largest_seen).min(self.prefetch.div_ceil(2))
         } else if self.may_grow() && now >= self.opened + GROW_AFTER {
             // Twice the largest one seen: room for somewhat bigger ones.
-            let most = if self.seen >= GROW_SEEN { u16::MAX } else { self.prefetch.saturating_mul(GROW_CAUTIOUSLY) };
-            self.fitting(self.largest_seen.saturating_mul(2)).min(most)
+            self.fitting(self.largest_seen.saturating_mul(2)).min(self.prefetch.saturating_mul(GROW_BY))
         } else {
             return None;
         };
@@ -114,17 +115,17 @@ mod tests {
             sizing.saw(2000, now);
         }
         assert_eq!(sizing.change(0, now), None, "not within the first moments");
-        assert_eq!(sizing.change(0, now + GROW_AFTER), Some(500));
-        assert_eq!(sizing.change(0, now + 2 * GROW_AFTER), None);
+        let steps: Vec<_> = (1..=5).map(|n| sizing.change(0, now + n * GROW_AFTER)).collect();
+        assert_eq!(steps, [Some(64), Some(256), Some(500), None, None]);
     }
 
     #[test]
     fn the_window_grows_step_by_step_when_those_in_hand_fill_the_prefetch_and_do_not_finish() {
         let now = Instant::now();
         let mut sizing = Sizing::new(12 * MIB, 500, 12 * MIB, now);
-        let (mut at, mut seen, mut steps) = (now, 0, Vec::new());
+        let (mut at, mut seen, mut steps) = (now, 0_u16, Vec::new());
         while sizing.prefetch() < 500 {
-            assert_eq!(sizing.next_look(at), None, "there is room");
+            assert_eq!(sizing.next_look(at).is_none(), seen < 20, "few were seen, and there is room");
             while seen < sizing.prefetch() {
                 sizing.saw(2000, at);
                 seen += 1;
@@ -133,7 +134,7 @@ mod tests {
             at = sizing.next_look(at).unwrap();
             steps.push(sizing.change(0, at).unwrap());
         }
-        assert_eq!(steps, [4, 16, 64, 500]);
+        assert_eq!(steps, [4, 16, 64, 256, 500]);
         assert_eq!(sizing.next_look(at + GROW_AFTER), None);
     }
 

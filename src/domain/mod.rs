@@ -4,6 +4,7 @@ mod delivery;
 mod event;
 mod ids;
 mod outcome;
+mod placeholder;
 mod secret;
 mod subscription;
 mod time;
@@ -16,6 +17,7 @@ pub use self::{
     },
     ids::{BadId, DocumentId, EventId, InboxId, MAX_ID_BYTES, OrganizationId, ProjectId, SubscriptionId},
     outcome::{Answer, Attempt, DeliveryResult, DocumentState, FailureKind, InvalidReason, Outcome},
+    placeholder::{PLACEHOLDER, continues_a_word, has_placeholder},
     secret::Secret,
     subscription::{
         BadTarget, HttpTarget, LaneKey, MAX_RETRY_AGE, Payload, PlanDoesNotFit, RESERVED_HEADER_PREFIXES,

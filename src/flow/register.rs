@@ -43,6 +43,8 @@ pub(crate) struct Register {
 #[derive(Debug)]
 struct Inner {
     entries: HashMap<StayKey, Entry>,
+    /// Who waits for a running stay: hardly ever anybody.
+    waiting: HashMap<StayKey, Vec<oneshot::Sender<()>>>,
     /// Entries with the ordinary time to live, in the order of their ends.
     ordinary: VecDeque<(Duration, StayKey)>,
     /// Entries with another time to live.
@@ -50,10 +52,11 @@ struct Inner {
     clock: Clock,
 }
 
+/// There are as many of these as deliveries in the last minute: kept small.
 #[derive(Debug)]
 enum Entry {
     /// In flight here; whoever comes with the same message waits.
-    Running { waiting: Vec<oneshot::Sender<()>>, keep_until: Duration },
+    Running { keep_until: Duration },
     /// Everything it owed is confirmed.
     Settled { proof: Confirmed, keep_until: Duration },
     /// It may come twice: not here yet.
@@ -96,6 +99,7 @@ impl Register {
         Self {
             inner: Mutex::new(Inner {
                 entries: HashMap::new(),
+                waiting: HashMap::new(),
                 ordinary: VecDeque::new(),
                 special: BinaryHeap::new(),
                 clock,
@@ -108,24 +112,19 @@ impl Register {
         loop {
             let wait = {
                 let mut inner = self.lock();
-                match inner.entries.get_mut(&key) {
+                let keep_until = match inner.entries.get(&key) {
                     Some(Entry::Settled { proof, .. }) => return Entered::Settled(proof.clone()),
-                    Some(Entry::Running { waiting, .. }) => {
-                        let (done, wait) = oneshot::channel();
-                        waiting.push(done);
-                        wait
-                    }
-                    Some(Entry::Expected { keep_until }) => {
-                        let keep_until = *keep_until;
-                        inner.entries.insert(key, Entry::Running { waiting: Vec::new(), keep_until });
-                        return Entered::Mine(Stay { register: Arc::clone(self), key, settled: false });
-                    }
-                    None => {
-                        let keep_until = Duration::ZERO;
-                        inner.entries.insert(key, Entry::Running { waiting: Vec::new(), keep_until });
-                        return Entered::Mine(Stay { register: Arc::clone(self), key, settled: false });
-                    }
+                    Some(Entry::Running { .. }) => None,
+                    Some(Entry::Expected { keep_until }) => Some(*keep_until),
+                    None => Some(Duration::ZERO),
+                };
+                if let Some(keep_until) = keep_until {
+                    inner.entries.insert(key, Entry::Running { keep_until });
+                    return Entered::Mine(Stay { register: Arc::clone(self), key, settled: false });
                 }
+                let (done, wait) = oneshot::channel();
+                inner.waiting.entry(key).or_default().push(done);
+                wait
             };
             // Either way the entry has changed: look again.
             drop(wait.await);
@@ -158,7 +157,7 @@ impl Register {
         let mut inner = self.lock();
         let keep_until = inner.clock.now() + wait + KEEP;
         match inner.entries.entry(key).or_insert(Entry::Expected { keep_until }) {
-            Entry::Running { keep_until: known, .. }
+            Entry::Running { keep_until: known }
             | Entry::Settled { keep_until: known, .. }
             | Entry::Expected { keep_until: known } => *known = keep_until.max(*known),
         }
@@ -180,18 +179,17 @@ impl Register {
     }
 
     fn leave(&self, key: StayKey, entry: Option<Entry>) {
-        let before = {
+        let waiting = {
             let mut inner = self.lock();
             match entry {
                 Some(entry) => inner.entries.insert(key, entry),
                 None => inner.entries.remove(&key),
-            }
+            };
+            if inner.waiting.is_empty() { None } else { inner.waiting.remove(&key) }
         };
-        if let Some(Entry::Running { waiting, .. }) = before {
-            for waiting in waiting {
-                // Whoever waited may be gone.
-                waiting.send(()).ok();
-            }
+        for waiting in waiting.into_iter().flatten() {
+            // Whoever waited may be gone.
+            waiting.send(()).ok();
         }
     }
 
@@ -244,7 +242,7 @@ impl Stay {
     /// Until when it must be remembered whatever its ack says.
     fn keep_until(&self) -> Duration {
         match self.register.lock().entries.get(&self.key) {
-            Some(Entry::Running { keep_until, .. }) => *keep_until,
+            Some(Entry::Running { keep_until }) => *keep_until,
             Some(Entry::Settled { .. } | Entry::Expected { .. }) | None => Duration::ZERO,
         }
     }

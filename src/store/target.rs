@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::{did_you_mean, ranges},
-    domain::{BadTarget, HttpTarget, RESERVED_HEADER_PREFIXES, RESERVED_HEADERS, TargetUrl},
+    domain::{BadTarget, HttpTarget, RESERVED_HEADER_PREFIXES, RESERVED_HEADERS, TargetUrl, has_placeholder},
 };
 
 const TARGET: Names =
@@ -26,9 +26,6 @@ const MAX_HEADER_BYTES: usize = 4 * 1024;
 
 /// Headers whose values are no secrets; every other value is marked sensitive.
 const OPEN_HEADERS: [&str; 3] = ["content-type", "accept", "user-agent"];
-
-/// What the document's id is put in for.
-const PLACEHOLDER: &str = ":id";
 
 /// The target of a subscription, with the headers that its `auth` makes.
 pub(super) fn target(subscription: &Table<'_>, defaults: &Defaults, notes: &mut Notes) -> Option<HttpTarget> {
@@ -76,20 +73,11 @@ fn url(at: &At<'_>, template: bool, notes: &mut Notes) -> Option<TargetUrl> {
             return None;
         }
     };
-    let parsed = url.as_url();
-    if template && !has_placeholder(parsed.path()) && !parsed.query().is_some_and(has_placeholder) {
+    if template && !has_placeholder(url.as_url()) {
         at.problem(notes, "has template: true, so path or query must contain :id");
         return None;
     }
     Some(url)
-}
-
-/// Whether a text has `:id`, not followed by a letter, digit or underscore (docs/subscriptions.md).
-fn has_placeholder(text: &str) -> bool {
-    text.match_indices(PLACEHOLDER).any(|(start, found)| {
-        let next = text.get(start + found.len()..).and_then(|rest| rest.chars().next());
-        !next.is_some_and(|letter| letter.is_alphanumeric() || letter == '_')
-    })
 }
 
 fn method(at: &At<'_>, notes: &mut Notes) -> Option<Method> {
@@ -162,19 +150,4 @@ fn authorization(at: &At<'_>, notes: &mut Notes) -> Option<HeaderValue> {
     let mut value = header_value(&table.required("authorization", notes)?, notes)?;
     value.set_sensitive(true);
     Some(value)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::has_placeholder;
-
-    #[test]
-    fn a_placeholder_ends_where_its_name_ends() {
-        for text in [":id", "/documents/:id", "/:id/pages", "a=:id&b=1", "/:identity/:id"] {
-            assert!(has_placeholder(text), "{text}");
-        }
-        for text in ["", "/documents/id", "/:identity", "/:id_", "/:id5", "/:ID"] {
-            assert!(!has_placeholder(text), "{text}");
-        }
-    }
 }

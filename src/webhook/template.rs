@@ -3,12 +3,10 @@
 //! Every occurrence is replaced that no letter, digit or underscore follows. The id is encoded as one segment or value,
 //! so it can neither add a segment nor leave the path; scheme, user information, host and port are never touched.
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::Url;
 
-use crate::domain::DocumentId;
-
-const PLACEHOLDER: &str = ":id";
+use crate::domain::{DocumentId, PLACEHOLDER, continues_a_word};
 
 /// Everything but the unreserved characters of RFC 3986, 2.3.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -55,16 +53,9 @@ fn replace(text: &str, value: &str) -> Option<String> {
     found.then_some(filled)
 }
 
-/// Whether `rest` begins with a letter, a digit or an underscore, percent-encoded ones included.
-fn continues_a_word(rest: &str) -> bool {
-    // A character has at most four bytes, twelve when encoded.
-    let start = rest.as_bytes().get(..12).unwrap_or(rest.as_bytes());
-    let decoded = percent_decode(start).decode_utf8_lossy();
-    decoded.chars().next().is_some_and(|next| next.is_alphanumeric() || next == '_')
-}
-
 #[cfg(test)]
 mod tests {
+    use percent_encoding::percent_decode;
     use proptest::prelude::*;
 
     use super::*;

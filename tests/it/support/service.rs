@@ -4,27 +4,28 @@
 //! where it is to be killed.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::ExitStatus,
     time::Duration,
 };
 
+use bytes::Bytes;
 use docrelay::{
     app::Service,
     broker::{
-        codec,
+        codec::{self, Checked},
         outbox::event_routing_key,
         topology::{QueueSpec, Topology},
     },
     config::{BrokerConfig, Declare},
-    domain::{DocumentEvent, Happening, Secret},
+    domain::{DocumentEvent, EventId, Happening, Secret},
     policy::wait::Tier,
 };
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection, ConnectionProperties,
-    options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
+    options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
     types::FieldTable,
 };
 use serde_json::{Value, json};
@@ -207,6 +208,32 @@ impl Surroundings {
         sum
     }
 
+    /// After a program was killed: the events of all messages that the broker gives a second time, because they were not
+    /// acked when the connection broke. Looking changes nothing but their delivery count.
+    pub(crate) async fn unacked_at_the_end(&self) -> HashSet<EventId> {
+        let (connection, channel) = self.channel().await;
+        let (names, mut unacked) = (&self.topology.names, HashSet::new());
+        for queue in [&names.events_queue, &names.due_queue] {
+            eventually("the end of the dead program's consumers", || async {
+                (declared(&channel, queue).await.consumer_count() == 0).then_some(())
+            })
+            .await;
+            let get = || channel.basic_get(queue.as_str().into(), BasicGetOptions::default());
+            while let Some(message) = get().await.unwrap() {
+                if !message.delivery.redelivered {
+                    continue;
+                }
+                let body = Bytes::from(message.delivery.data);
+                let event =
+                    if queue == &names.events_queue { body } else { codec::decode_parked(&body).unwrap().event };
+                unacked.insert(codec::decode_event(&event, u64::MAX, Checked::Before).unwrap().id);
+            }
+        }
+        // Everything that was looked at goes back.
+        connection.close(200, "done".into()).await.unwrap();
+        unacked
+    }
+
     /// Waits until every queue that holds work is empty, and the dead letters are as many as expected.
     pub(crate) async fn nothing_is_left(&self, dead: u32) {
         let (_connection, channel) = self.channel().await;
@@ -246,8 +273,12 @@ impl Surroundings {
 
 /// How many messages are ready in a queue.
 pub(crate) async fn ready_in(channel: &Channel, queue: &str) -> u32 {
+    declared(channel, queue).await.message_count()
+}
+
+async fn declared(channel: &Channel, queue: &str) -> lapin::Queue {
     let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    channel.queue_declare(queue.into(), passive, FieldTable::default()).await.unwrap().message_count()
+    channel.queue_declare(queue.into(), passive, FieldTable::default()).await.unwrap()
 }
 
 fn config(settings: &BTreeMap<&'static str, String>) -> docrelay::config::Config {
