@@ -7,7 +7,7 @@ use std::{fmt::Write as _, fs, hint::black_box, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
 use docrelay::{
-    domain::{DocumentEvent, Happening, RetryPolicy},
+    domain::{DocumentEvent, Happening, RetryOn, RetryPolicy},
     flow::matching::matches,
     store::{Defaults, Snapshot, parse},
 };
@@ -70,7 +70,12 @@ fn subscriptions(size: usize) -> Result<Vec<docrelay::domain::Subscription>> {
             "- {{id: s{number}, organization: acme, inboxes: [inbox-{inbox}], events: [document_delete], target: {{url: http://h/}}}}"
         )?;
     }
-    let retry = RetryPolicy { backoff: Duration::from_secs(2), max_attempts: 10, max_age: Duration::from_hours(24) };
+    let retry = RetryPolicy {
+        on: RetryOn::AnyFailure,
+        backoff: Duration::from_secs(2),
+        max_attempts: 10,
+        max_age: Duration::from_hours(24),
+    };
     let defaults = Defaults { timeout: Duration::from_secs(15), retry, max_in_flight: 32 };
     parse(&text, &defaults).map_err(|problems| anyhow::anyhow!("{problems}"))
 }

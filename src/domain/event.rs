@@ -146,6 +146,39 @@ pub enum FileFormat {
     Png,
 }
 
+impl FileFormat {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Pdf, Self::Jpeg, Self::Png];
+
+    /// The name in a subscription.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pdf => "pdf",
+            Self::Jpeg => "jpeg",
+            Self::Png => "png",
+        }
+    }
+
+    /// Its media type.
+    #[must_use]
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Pdf => "application/pdf",
+            Self::Jpeg => "image/jpeg",
+            Self::Png => "image/png",
+        }
+    }
+}
+
+impl DocumentExport {
+    /// The first file in this format.
+    #[must_use]
+    pub fn rendition(&self, format: FileFormat) -> Option<&Rendition> {
+        self.renditions.iter().find(|rendition| rendition.format == Some(format))
+    }
+}
+
 impl Happening {
     /// The event's name.
     #[must_use]

@@ -4,6 +4,7 @@ mod delivery;
 mod event;
 mod ids;
 mod outcome;
+mod payload;
 mod placeholder;
 mod secret;
 mod subscription;
@@ -17,11 +18,12 @@ pub use self::{
     },
     ids::{BadId, DocumentId, EventId, InboxId, MAX_ID_BYTES, OrganizationId, ProjectId, SubscriptionId},
     outcome::{Answer, Attempt, DeliveryResult, DocumentState, FailureKind, InvalidReason, Outcome},
+    payload::{FileExport, FileLink, Payload},
     placeholder::{PLACEHOLDER, continues_a_word, has_placeholder},
     secret::Secret,
     subscription::{
-        BadTarget, HttpTarget, LaneKey, MAX_RETRY_AGE, Payload, PlanDoesNotFit, RESERVED_HEADER_PREFIXES,
-        RESERVED_HEADERS, RetryPolicy, Subscription, TargetUrl,
+        BadTarget, HttpTarget, LaneKey, MAX_RETRY_AGE, PlanDoesNotFit, RESERVED_HEADER_PREFIXES, RESERVED_HEADERS,
+        RetryOn, RetryPolicy, Subscription, TargetUrl,
     },
     time::{Timestamp, now},
 };

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::{HeaderMap, Method};
 use url::{Host, Url};
 
-use super::{EventName, EventSet, InboxId, OrganizationId, ProjectId, SubscriptionId};
+use super::{EventSet, FileExport, InboxId, OrganizationId, Payload, ProjectId, SubscriptionId};
 
 /// The longest `max_age` that can be asked for (docs/subscriptions.md: 7 days).
 pub const MAX_RETRY_AGE: Duration = Duration::from_hours(7 * 24);
@@ -33,6 +33,8 @@ pub struct Subscription {
     pub events: EventSet,
     /// What the body looks like.
     pub payload: Payload,
+    /// Which file of an export is sent a link to. For the payload `smartdocumentor_file`, and only for that.
+    pub file: Option<FileExport>,
     /// Where it goes.
     pub target: HttpTarget,
     /// When and how often it is tried again.
@@ -43,23 +45,6 @@ pub struct Subscription {
     pub lane: LaneKey,
     /// Whether it takes part at all.
     pub enabled: bool,
-}
-
-/// What a body looks like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Payload {
-    /// `{"event", "organization", "data"}`.
-    ContractFit,
-}
-
-impl Payload {
-    /// Whether the payload can carry the event (docs/subscriptions.md: payload by event).
-    #[must_use]
-    pub fn carries(self, event: EventName) -> bool {
-        match self {
-            Self::ContractFit => !matches!(event, EventName::DocumentExport | EventName::DocumentFinish),
-        }
-    }
 }
 
 /// Where a webhook goes.
@@ -77,9 +62,33 @@ pub struct HttpTarget {
     pub timeout: Duration,
 }
 
+/// Which failed attempts are tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RetryOn {
+    /// Everything but a success.
+    #[default]
+    AnyFailure,
+    /// No answer, and the statuses by which a server says that it did not judge the document: 429, 502, 503, 504. Every
+    /// other answer is a verdict and ends the delivery.
+    NoResponse,
+}
+
+impl RetryOn {
+    /// Whether an answer with this status is the receiver's verdict.
+    #[must_use]
+    pub fn is_verdict(self, status: u16) -> bool {
+        match self {
+            Self::AnyFailure => false,
+            Self::NoResponse => !matches!(status, 429 | 502 | 503 | 504),
+        }
+    }
+}
+
 /// When and how often a delivery is tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
+    /// Which failures are tried again.
+    pub on: RetryOn,
     /// The wait after the first failed attempt; it doubles with each further one.
     pub backoff: Duration,
     /// Attempts in all.
@@ -227,7 +236,7 @@ mod tests {
     use super::*;
 
     fn plan(backoff: Duration, max_attempts: u32, max_age: Duration) -> RetryPolicy {
-        RetryPolicy { backoff, max_attempts, max_age }
+        RetryPolicy { on: RetryOn::AnyFailure, backoff, max_attempts, max_age }
     }
 
     #[test]

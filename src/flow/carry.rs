@@ -130,7 +130,7 @@ impl<C: Courier> Flow<C> {
     async fn attempt(&self, work: &Work, subscription: &Subscription, delivery: DeliveryId, number: u32) -> Attempt {
         let (started_at, started) = (now(), Instant::now());
         let ended = |answer| Attempt { started_at, latency: started.elapsed(), answer };
-        let body = match work.body(subscription) {
+        let body = match work.body(subscription.payload, delivery, None) {
             Ok(body) => body,
             Err(error) => {
                 return ended(Answer::Unsendable { kind: FailureKind::Internal, text: error.to_string() });

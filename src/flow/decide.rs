@@ -97,6 +97,10 @@ pub(crate) fn after_attempt(attempts: u32, answer: &Answer, age: Duration, retry
         Answer::Response { status: 410, .. } => {
             return Step::End(Ending::failed(Outcome::Rejected, FailureKind::Gone, "the target answered 410 Gone"));
         }
+        Answer::Response { status, .. } if retry.on.is_verdict(*status) => {
+            let text = format!("the target answered {status}, which is its verdict (retry.on: no_response)");
+            return Step::End(Ending::failed(Outcome::Exhausted, FailureKind::Status, text));
+        }
         Answer::Unsendable { kind, text } => {
             return Step::End(Ending::failed(Outcome::Rejected, *kind, text.clone()));
         }
@@ -126,9 +130,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::RetryOn;
 
     fn policy() -> RetryPolicy {
-        RetryPolicy { backoff: Duration::from_secs(2), max_attempts: 10, max_age: Duration::from_hours(24) }
+        RetryPolicy {
+            on: RetryOn::AnyFailure,
+            backoff: Duration::from_secs(2),
+            max_attempts: 10,
+            max_age: Duration::from_hours(24),
+        }
     }
 
     fn status(status: u16) -> Answer {
@@ -169,6 +179,21 @@ mod tests {
         let silence = Answer::None { kind: FailureKind::Dns, text: String::new() };
         let step = after_attempt(3, &silence, Duration::ZERO, &policy());
         assert!(matches!(step, Step::Retry { wait, kind: FailureKind::Dns, .. } if wait == Duration::from_secs(8)));
+    }
+
+    #[test]
+    fn a_verdict_ends_a_delivery_and_what_is_none_is_tried_again() {
+        let policy = RetryPolicy { on: RetryOn::NoResponse, ..policy() };
+        for code in [301, 400, 404, 422, 500, 501] {
+            let step = after_attempt(1, &status(code), Duration::ZERO, &policy);
+            let Step::End(ending) = step else { panic!("{code} must end it") };
+            assert_eq!((ending.outcome, ending.error.unwrap().0), (Outcome::Exhausted, FailureKind::Status), "{code}");
+        }
+        for code in [429, 502, 503, 504] {
+            assert!(matches!(after_attempt(1, &status(code), Duration::ZERO, &policy), Step::Retry { .. }), "{code}");
+        }
+        let silence = Answer::None { kind: FailureKind::Timeout, text: String::new() };
+        assert!(matches!(after_attempt(1, &silence, Duration::ZERO, &policy), Step::Retry { .. }));
     }
 
     #[test]

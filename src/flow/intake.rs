@@ -10,7 +10,8 @@ use crate::{
         codec::{self, Checked, DecodeError, Known},
     },
     domain::{
-        DeliveryResult, DocumentEvent, InvalidReason, Outcome, Owed, Payload, Subscription, Timestamp, TraceContext,
+        DeliveryId, DeliveryResult, DocumentEvent, FileLink, InvalidReason, Outcome, Owed, Payload, Timestamp,
+        TraceContext,
     },
     flow::matching,
     payload::{self, RenderError},
@@ -26,19 +27,23 @@ pub(crate) struct Work {
     pub(crate) first_seen: Timestamp,
     pub(crate) fan_out: u32,
     pub(crate) trace: TraceContext,
-    contractfit: OnceLock<Result<Bytes, RenderError>>,
+    shared: [OnceLock<Bytes>; Payload::ALL.len()],
 }
 
 impl Work {
-    /// The body of a subscription's payload, rendered once for all that share it.
-    pub(crate) fn body(&self, subscription: &Subscription) -> Result<Bytes, &RenderError> {
-        let rendered = match subscription.payload {
-            Payload::ContractFit => &self.contractfit,
-        };
-        match rendered.get_or_init(|| payload::render(subscription.payload, &self.event)) {
-            Ok(body) => Ok(body.clone()),
-            Err(error) => Err(error),
+    /// The body of a payload for one delivery, rendered once for all that share it.
+    pub(crate) fn body(
+        &self,
+        payload: Payload,
+        delivery: DeliveryId,
+        link: Option<&FileLink>,
+    ) -> Result<Bytes, RenderError> {
+        let shared = self.shared.get(payload as usize).filter(|_| payload::is_shared(payload));
+        if let Some(body) = shared.and_then(OnceLock::get) {
+            return Ok(body.clone());
         }
+        let body = payload::render(payload, &self.event, delivery, link)?;
+        Ok(shared.map_or_else(|| body.clone(), |shared| shared.get_or_init(|| body.clone()).clone()))
     }
 }
 
@@ -93,7 +98,7 @@ fn open_event(
         first_seen: now,
         fan_out: u32::try_from(owed.len()).unwrap_or(u32::MAX),
         trace: properties.trace.clone(),
-        contractfit: OnceLock::new(),
+        shared: Default::default(),
     };
     Ok(Opened { work, owed })
 }
@@ -106,7 +111,7 @@ fn open_parked(body: &Bytes) -> Result<Opened, DecodeError> {
         first_seen: parked.first_seen,
         fan_out: parked.fan_out,
         trace: parked.trace,
-        contractfit: OnceLock::new(),
+        shared: Default::default(),
     };
     Ok(Opened { work, owed: parked.owed })
 }

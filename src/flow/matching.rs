@@ -30,7 +30,8 @@ mod tests {
 
     use super::*;
     use crate::domain::{
-        EventName, Happening, HttpTarget, InboxId, LaneKey, OrganizationId, Payload, ProjectId, RetryPolicy, TargetUrl,
+        EventName, Happening, HttpTarget, InboxId, LaneKey, OrganizationId, Payload, ProjectId, RetryOn, RetryPolicy,
+        TargetUrl,
     };
 
     /// What decides about a match.
@@ -55,6 +56,7 @@ mod tests {
             projects: wanted.projects.iter().map(|project| project.parse().unwrap()).collect(),
             events: wanted.events.iter().copied().collect(),
             payload: Payload::ContractFit,
+            file: None,
             target: HttpTarget {
                 url,
                 template: false,
@@ -62,7 +64,12 @@ mod tests {
                 headers: HeaderMap::new(),
                 timeout: Duration::from_secs(15),
             },
-            retry: RetryPolicy { backoff: Duration::from_secs(2), max_attempts: 10, max_age: Duration::from_hours(24) },
+            retry: RetryPolicy {
+                on: RetryOn::AnyFailure,
+                backoff: Duration::from_secs(2),
+                max_attempts: 10,
+                max_age: Duration::from_hours(24),
+            },
             max_in_flight: 32,
             enabled: wanted.enabled,
         }

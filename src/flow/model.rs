@@ -30,7 +30,7 @@ use crate::{
     config::BrokerConfig,
     domain::{
         Answer, Attempt, DeliveryId, DocumentEvent, EventName, FailureKind, Happening, HttpTarget, LaneKey, Payload,
-        RetryPolicy, Secret, Subscription, TargetUrl, now,
+        RetryOn, RetryPolicy, Secret, Subscription, TargetUrl, now,
     },
     store::Snapshot,
     webhook,
@@ -445,6 +445,7 @@ fn subscription(n: usize) -> Subscription {
         projects: Vec::new(),
         events: EventName::ALL.into_iter().collect(),
         payload: Payload::ContractFit,
+        file: None,
         target: HttpTarget {
             url,
             template: false,
@@ -453,6 +454,7 @@ fn subscription(n: usize) -> Subscription {
             timeout: Duration::from_secs(15),
         },
         retry: RetryPolicy {
+            on: RetryOn::AnyFailure,
             backoff: Duration::from_secs(2),
             max_attempts: MAX_ATTEMPTS,
             max_age: Duration::from_hours(24),

@@ -33,7 +33,8 @@ pub(super) fn render(event: &DocumentEvent) -> Result<Bytes, RenderError> {
     Ok(out.into())
 }
 
-fn data(out: &mut Vec<u8>, event: &DocumentEvent) -> Result<(), RenderError> {
+/// What stands in `data`.
+pub(super) fn data(out: &mut Vec<u8>, event: &DocumentEvent) -> Result<(), RenderError> {
     match &event.happening {
         Happening::Predict { document } | Happening::Evaluate { document } | Happening::Reject { document } => {
             out.extend_from_slice(document);
@@ -79,47 +80,31 @@ fn string(out: &mut Vec<u8>, text: &str) -> Result<(), RenderError> {
     Ok(serde_json::to_writer(out, text)?)
 }
 
-fn carried_bytes(happening: &Happening) -> usize {
+/// How much an event brings along.
+pub(super) fn carried_bytes(happening: &Happening) -> usize {
     match happening {
-        Happening::Predict { document } | Happening::Evaluate { document } | Happening::Reject { document } => {
-            document.len()
-        }
+        Happening::Predict { document }
+        | Happening::Evaluate { document }
+        | Happening::Reject { document }
+        | Happening::Finish { document } => document.len(),
         Happening::Text { text } => text.len(),
         Happening::Split { sections } => {
             sections.iter().map(|section| 64 + section.document_type.len() + section.format.len()).sum()
         }
-        Happening::Delete | Happening::Fail { .. } | Happening::Export(_) | Happening::Finish { .. } => 0,
+        Happening::Delete | Happening::Fail { .. } | Happening::Export(_) => 0,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
     use super::*;
-
-    fn event(happening: Happening) -> DocumentEvent {
-        DocumentEvent {
-            id: "evt-1".parse().unwrap(),
-            occurred_at: None,
-            organization: "contractfit1".parse().unwrap(),
-            project: None,
-            inbox: None,
-            document: "5e7a0df1800de5422a6f7776".parse().unwrap(),
-            metadata: BTreeMap::new(),
-            happening,
-        }
-    }
+    use crate::payload::samples::{event, invoice_section};
 
     fn body(event: &DocumentEvent) -> String {
         String::from_utf8(render(event).unwrap().to_vec()).unwrap()
-    }
-
-    fn invoice_section() -> Section {
-        Section { document_type: "invoice".into(), format: "5e20372a90d5ab65dd4a017a".into(), confidence: 91, page: 0 }
     }
 
     #[test]

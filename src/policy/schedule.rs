@@ -35,9 +35,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::RetryOn;
 
     fn default_policy() -> RetryPolicy {
-        RetryPolicy { backoff: Duration::from_secs(2), max_attempts: 10, max_age: Duration::from_hours(24) }
+        RetryPolicy {
+            on: RetryOn::AnyFailure,
+            backoff: Duration::from_secs(2),
+            max_attempts: 10,
+            max_age: Duration::from_hours(24),
+        }
     }
 
     #[test]
@@ -71,7 +77,7 @@ mod tests {
 
         #[test]
         fn no_attempt_number_overflows(failed in any::<u32>(), max in any::<u32>(), backoff in any::<u64>()) {
-            let policy = RetryPolicy { backoff: Duration::from_secs(backoff), max_attempts: max, max_age: Duration::MAX };
+            let policy = RetryPolicy { on: RetryOn::AnyFailure, backoff: Duration::from_secs(backoff), max_attempts: max, max_age: Duration::MAX };
             let wait = wait_after(failed, &policy, None);
             prop_assert_eq!(wait.is_none(), failed >= max);
         }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::{did_you_mean, ranges},
-    domain::{BadTarget, HttpTarget, RESERVED_HEADER_PREFIXES, RESERVED_HEADERS, TargetUrl, has_placeholder},
+    domain::{BadTarget, HttpTarget, Payload, RESERVED_HEADER_PREFIXES, RESERVED_HEADERS, TargetUrl, has_placeholder},
 };
 
 const TARGET: Names =
@@ -28,16 +28,23 @@ const MAX_HEADER_BYTES: usize = 4 * 1024;
 const OPEN_HEADERS: [&str; 3] = ["content-type", "accept", "user-agent"];
 
 /// The target of a subscription, with the headers that its `auth` makes.
-pub(super) fn target(subscription: &Table<'_>, defaults: &Defaults, notes: &mut Notes) -> Option<HttpTarget> {
+///
+/// IDEXA's URL is always a template, and its page knows four methods; SmartDocumentor's export is always a POST.
+pub(super) fn target(
+    subscription: &Table<'_>,
+    payload: Option<Payload>,
+    defaults: &Defaults,
+    notes: &mut Notes,
+) -> Option<HttpTarget> {
     let authorization = subscription.get("auth").map(|at| authorization(&at, notes));
     let at = subscription.required("target", notes)?;
     let table = at.table(notes)?;
     // A target of another type has other fields: one problem is enough.
     check_type(&table, notes)?;
     table.check_names(&TARGET, notes);
-    let template = table.get("template").map_or(Some(false), |at| at.claim(notes));
+    let template = template(&table, payload, notes);
     let url = table.required("url", notes).and_then(|at| url(&at, template == Some(true), notes));
-    let method = table.get("method").map_or(Some(Method::POST), |at| method(&at, notes));
+    let method = table.get("method").map_or(Some(Method::POST), |at| method(&at, payload, notes));
     let headers = table.get("headers").map_or_else(|| Some(HeaderMap::new()), |at| headers(&at, notes));
     let timeout = table.get("timeout").map_or(Some(defaults.timeout), |at| at.duration(ranges::TIMEOUT, notes));
 
@@ -74,14 +81,34 @@ fn url(at: &At<'_>, template: bool, notes: &mut Notes) -> Option<TargetUrl> {
         }
     };
     if template && !has_placeholder(url.as_url()) {
-        at.problem(notes, "has template: true, so path or query must contain :id");
+        at.problem(notes, "is a template, so path or query must contain :id");
         return None;
     }
     Some(url)
 }
 
-fn method(at: &At<'_>, notes: &mut Notes) -> Option<Method> {
+fn template(target: &Table<'_>, payload: Option<Payload>, notes: &mut Notes) -> Option<bool> {
+    let always = payload == Some(Payload::Idexa);
+    let Some(at) = target.get("template") else { return Some(always) };
+    let template = at.claim(notes)?;
+    if always && !template {
+        at.problem(notes, "must be true for the payload idexa: leave it out");
+        return None;
+    }
+    Some(template)
+}
+
+fn method(at: &At<'_>, payload: Option<Payload>, notes: &mut Notes) -> Option<Method> {
     let text = at.text(notes)?;
+    let allowed: &[&str] = match payload {
+        Some(Payload::Idexa) => &["POST", "PUT", "GET", "DELETE"],
+        Some(Payload::SmartDocumentorFile) => &["POST"],
+        Some(Payload::ContractFit | Payload::CloudEvents) | None => &[],
+    };
+    if !allowed.is_empty() && !allowed.contains(&text) {
+        at.problem(notes, format!("expected {} for this payload, got {text:?}", allowed.join(" or ")));
+        return None;
+    }
     let Ok(method) = Method::from_bytes(text.as_bytes()) else {
         at.problem(notes, format!("expected a method such as POST, got {text:?}"));
         return None;

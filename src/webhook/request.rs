@@ -71,7 +71,7 @@ impl Request<'_> {
             headers.append(name, value.clone());
         }
         if has_body && !configured.contains_key(CONTENT_TYPE) {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.subscription.payload.content_type()));
         }
         if !configured.contains_key(USER_AGENT) {
             headers.insert(USER_AGENT, HeaderValue::from_static(OUR_USER_AGENT));

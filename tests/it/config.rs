@@ -113,27 +113,30 @@ const BAD_TARGETS: [&str; 15] = [
 ];
 
 /// Further fields that are accepted.
-const GOOD_FIELDS: [&str; 3] = [
+const GOOD_FIELDS: [&str; 5] = [
     "name: ERP, inboxes: [a], projects: [], payload: contractfit, max_in_flight: 1, enabled: false",
     "retry: {backoff: 500ms, max_attempts: 1, max_age: 1h 30m}",
     "auth: {authorization: Bearer x}",
+    "payload: cloudevents",
+    "retry: {on: no_response}",
 ];
 
 /// Further fields that are refused.
-const BAD_FIELDS: [&str; 19] = [
+const BAD_FIELDS: [&str; 20] = [
     "name: 1",
     "name: ''",
     "inboxes: a",
     "inboxes: [1]",
     "projects: [xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx]",
     "payload: idexa",
+    "payload: protobuf",
     "max_in_flight: 0",
     "max_in_flight: 10001",
     "enabled: 1",
     "auth: {}",
     "auth: {authorization: x, login: {}}",
     "retry: {max_attempts: 21}",
-    "retry: {on: any_failure}",
+    "retry: {on: nothing}",
     "retry: {while_down: hold}",
     "rate_limit: {per_second: 1}",
     "file: {format: pdf}",
@@ -142,18 +145,42 @@ const BAD_FIELDS: [&str; 19] = [
     "created_at: x",
 ];
 
+/// Subscriptions of the products' payloads that are accepted.
+const GOOD_PRODUCTS: [&str; 4] = [
+    "payload: idexa, events: [document_finish], target: {url: 'http://h/:id', method: PUT}",
+    "payload: idexa, events: [document_finish], target: {url: 'http://h/?d=:id', template: true}",
+    "payload: smartdocumentor_file, events: [document_export], file: {format: PDF, expires_hours: 168}, target: {url: http://h/}",
+    "payload: cloudevents, events: [document_export, document_finish, document_text], target: {url: http://h/}",
+];
+
+/// Subscriptions of the products' payloads that are refused.
+const BAD_PRODUCTS: [&str; 10] = [
+    "payload: idexa, events: [document_finish], target: {url: http://h/}",
+    "payload: idexa, events: [document_finish], target: {url: 'http://h/:id', template: false}",
+    "payload: idexa, events: [document_finish], target: {url: 'http://h/:id', method: PATCH}",
+    "payload: idexa, events: [document_text], target: {url: 'http://h/:id'}",
+    "payload: smartdocumentor_file, events: [document_export], target: {url: http://h/}",
+    "payload: smartdocumentor_file, events: [document_export], file: {format: pdf, expires_hours: 169}, target: {url: http://h/}",
+    "payload: smartdocumentor_file, events: [document_export], file: {format: pdf, expires_hours: 1.5}, target: {url: http://h/}",
+    "payload: smartdocumentor_file, events: [document_finish], file: {format: pdf, expires_hours: 1}, target: {url: http://h/}",
+    "payload: smartdocumentor_file, events: [document_export], file: {format: pdf, expires_hours: 1}, target: {url: http://h/, method: PUT}",
+    "events: [document_finish], target: {url: http://h/}",
+];
+
 #[test]
 fn the_schema_and_the_program_accept_the_same() {
     let (schema, defaults) = (schema(), defaults());
     let file = |target: &str, fields: &str| {
         format!("subscriptions: [{{id: a, organization: b, events: [document_text], target: {{{target}}}{fields}}}]")
     };
+    let product = |fields: &&str| format!("subscriptions: [{{id: a, organization: b, {fields}}}]");
     let with_target = |target: &&str| file(target, "");
     let with_field = |field: &&str| file("url: https://h/", &format!(", {field}"));
     let good = GOOD_TARGETS.iter().map(with_target).chain(GOOD_FIELDS.iter().map(with_field));
     let bad = BAD_TARGETS.iter().map(with_target).chain(BAD_FIELDS.iter().map(with_field));
     let bad = bad.chain(BAD_FILES.map(str::to_owned));
-    let good = good.chain(["subscriptions: []".to_owned()]);
+    let good = good.chain(["subscriptions: []".to_owned()]).chain(GOOD_PRODUCTS.iter().map(product));
+    let bad = bad.chain(BAD_PRODUCTS.iter().map(product));
     for (text, expected) in good.map(|text| (text, true)).chain(bad.map(|text| (text, false))) {
         assert_eq!(schema_accepts(&schema, &text), expected, "schema: {text}");
         assert_eq!(store::parse(&text, &defaults).is_ok(), expected, "program: {text}");

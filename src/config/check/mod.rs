@@ -19,7 +19,7 @@ use super::{
     ranges,
     read::{Reader, size},
 };
-use crate::domain::{RetryPolicy, Secret};
+use crate::domain::{RetryOn, RetryPolicy, Secret};
 
 /// Settings whose meaning is still to come. They stand in `default.toml` so that their names are settled; accepting
 /// another value and ignoring it would be a lie.
@@ -135,8 +135,12 @@ fn broker(read: &mut Reader<'_>) -> BrokerConfig {
 /// What settings must be together. Only sound ones are compared, so that one mistake makes one problem.
 fn check_together(read: &mut Reader<'_>, config: &Config) {
     let delivery = &config.delivery;
-    let plan =
-        RetryPolicy { backoff: delivery.backoff, max_attempts: delivery.max_attempts, max_age: delivery.max_age };
+    let plan = RetryPolicy {
+        on: RetryOn::AnyFailure,
+        backoff: delivery.backoff,
+        max_attempts: delivery.max_attempts,
+        max_age: delivery.max_age,
+    };
     if read.are_sound(&["delivery.backoff", "delivery.max_attempts", "delivery.max_age"])
         && let Err(misfit) = plan.check()
     {

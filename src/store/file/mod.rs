@@ -8,13 +8,14 @@ use std::{
 };
 
 use super::{
+    export,
     fields::{At, Names, Table},
     target,
     yaml::{self, FileProblems, Kind, Node, Notes, Path},
 };
 use crate::{
     config::{Config, did_you_mean, ranges},
-    domain::{BadId, EventName, EventSet, LaneKey, Payload, RetryPolicy, Subscription, SubscriptionId},
+    domain::{BadId, EventName, EventSet, LaneKey, Payload, RetryOn, RetryPolicy, Subscription, SubscriptionId},
 };
 
 const DOCUMENT: Names = Names { known: &["subscriptions"], later: &[], read_only: &[] };
@@ -28,21 +29,22 @@ const SUBSCRIPTION: Names = Names {
         "projects",
         "events",
         "payload",
+        "file",
         "target",
         "auth",
         "retry",
         "max_in_flight",
         "enabled",
     ],
-    later: &["rate_limit", "file", "signing_secrets"],
+    later: &["rate_limit", "signing_secrets"],
     read_only: &["origin", "created_at", "updated_at", "disabled_reason"],
 };
 
 const RETRY: Names =
-    Names { known: &["backoff", "max_attempts", "max_age"], later: &["on", "while_down"], read_only: &[] };
+    Names { known: &["on", "backoff", "max_attempts", "max_age"], later: &["while_down"], read_only: &[] };
 
-/// Payloads that will be known one day.
-const LATER_PAYLOADS: [&str; 4] = ["idexa", "smartdocumentor_file", "cloudevents", "protobuf"];
+/// A payload that will be known one day.
+const LATER_PAYLOAD: &str = "protobuf";
 
 /// What a subscription gets that does not say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +62,7 @@ impl From<&Config> for Defaults {
         Self {
             timeout: config.delivery.timeout,
             retry: RetryPolicy {
+                on: RetryOn::AnyFailure,
                 backoff: config.delivery.backoff,
                 max_attempts: config.delivery.max_attempts,
                 max_age: config.delivery.max_age,
@@ -121,8 +124,9 @@ fn subscription(
     let projects = table.get("projects").map_or_else(Vec::new, |at| ids(&at, notes));
     let payload = table.get("payload").map_or(Some(Payload::ContractFit), |at| payload(&at, notes));
     let events = table.required("events", notes).and_then(|at| events(&at, payload, notes));
-    let target = target::target(&table, defaults, notes);
-    let retry = retry(&table, defaults, notes);
+    let target = target::target(&table, payload, defaults, notes);
+    let file = export::file(&table, payload, notes);
+    let retry = retry(&table, payload, defaults, notes);
     let max_in_flight = table.get("max_in_flight").map(|at| at.number(ranges::IN_FLIGHT, notes));
     let enabled = table.get("enabled").map_or(Some(true), |at| at.claim(notes));
 
@@ -137,6 +141,7 @@ fn subscription(
         projects,
         events: events?,
         payload: payload?,
+        file: file.ok()?,
         retry: retry?,
         max_in_flight,
         lane,
@@ -174,15 +179,14 @@ fn ids<T: FromStr<Err = BadId> + Clone + Eq + Hash>(at: &At<'_>, notes: &mut Not
 
 fn payload(at: &At<'_>, notes: &mut Notes) -> Option<Payload> {
     let name = at.text(notes)?;
-    if name == "contractfit" {
-        return Some(Payload::ContractFit);
+    let found = Payload::ALL.into_iter().find(|payload| payload.as_str() == name);
+    if found.is_none() && name == LATER_PAYLOAD {
+        at.problem(notes, format!("the payload {name} is not supported yet: it comes with AMQP targets"));
+    } else if found.is_none() {
+        let names = Payload::ALL.map(Payload::as_str);
+        at.problem(notes, format!("expected one of {}, got {name:?}{}", names.join(", "), did_you_mean(name, names)));
     }
-    if LATER_PAYLOADS.contains(&name) {
-        at.problem(notes, format!("the payload {name} is not supported yet: expected contractfit"));
-    } else {
-        at.problem(notes, format!("expected contractfit, got {name:?}{}", did_you_mean(name, ["contractfit"])));
-    }
-    None
+    found
 }
 
 fn events(at: &At<'_>, payload: Option<Payload>, notes: &mut Notes) -> Option<EventSet> {
@@ -190,11 +194,13 @@ fn events(at: &At<'_>, payload: Option<Payload>, notes: &mut Notes) -> Option<Ev
     let mut sound = true;
     for item in at.items(notes)? {
         match item.text(notes).map(EventName::from_str) {
-            Some(Ok(name)) if payload.is_some_and(|payload| !payload.carries(name)) => {
-                item.problem(notes, format!("the payload contractfit cannot carry {name}"));
-                sound = false;
-            }
-            Some(Ok(name)) => names.push(name),
+            Some(Ok(name)) => match payload.filter(|payload| !payload.carries(name)) {
+                Some(payload) => {
+                    item.problem(notes, format!("the payload {payload} cannot carry {name}"));
+                    sound = false;
+                }
+                None => names.push(name),
+            },
             Some(Err(error)) => {
                 let guess = did_you_mean(&error.0, EventName::ALL.map(EventName::as_str));
                 item.problem(notes, format!("{error}{guess}"));
@@ -210,17 +216,40 @@ fn events(at: &At<'_>, payload: Option<Payload>, notes: &mut Notes) -> Option<Ev
     sound.then(|| names.into_iter().collect())
 }
 
-fn retry(subscription: &Table<'_>, defaults: &Defaults, notes: &mut Notes) -> Option<RetryPolicy> {
-    let Some(at) = subscription.get("retry") else { return Some(defaults.retry) };
+fn retry(
+    subscription: &Table<'_>,
+    payload: Option<Payload>,
+    defaults: &Defaults,
+    notes: &mut Notes,
+) -> Option<RetryPolicy> {
+    // A review's receiver judges the document: what it says is its verdict.
+    let on = match payload {
+        Some(Payload::SmartDocumentorFile) => RetryOn::NoResponse,
+        Some(Payload::ContractFit | Payload::Idexa | Payload::CloudEvents) | None => RetryOn::AnyFailure,
+    };
+    let Some(at) = subscription.get("retry") else { return Some(RetryPolicy { on, ..defaults.retry }) };
     let table = at.table(notes)?;
     table.check_names(&RETRY, notes);
     let backoff = table.get("backoff").map_or(Some(defaults.retry.backoff), |at| at.duration(ranges::BACKOFF, notes));
     let max_attempts =
         table.get("max_attempts").map_or(Some(defaults.retry.max_attempts), |at| at.number(ranges::ATTEMPTS, notes));
     let max_age = table.get("max_age").map_or(Some(defaults.retry.max_age), |at| at.duration(ranges::AGE, notes));
-    let policy = RetryPolicy { backoff: backoff?, max_attempts: max_attempts?, max_age: max_age? };
+    let on = table.get("on").map_or(Some(on), |at| retry_on(&at, notes));
+    let policy = RetryPolicy { on: on?, backoff: backoff?, max_attempts: max_attempts?, max_age: max_age? };
     policy.check().map_err(|misfit| at.problem(notes, misfit.to_string())).ok()?;
     Some(policy)
+}
+
+fn retry_on(at: &At<'_>, notes: &mut Notes) -> Option<RetryOn> {
+    match at.text(notes)? {
+        "any_failure" => Some(RetryOn::AnyFailure),
+        "no_response" => Some(RetryOn::NoResponse),
+        other => {
+            let guess = did_you_mean(other, ["any_failure", "no_response"]);
+            at.problem(notes, format!("expected any_failure or no_response, got {other:?}{guess}"));
+            None
+        }
+    }
 }
 
 #[cfg(test)]

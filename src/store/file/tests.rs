@@ -10,7 +10,12 @@ use crate::store::Snapshot;
 pub(in crate::store) fn defaults() -> Defaults {
     Defaults {
         timeout: Duration::from_secs(15),
-        retry: RetryPolicy { backoff: Duration::from_secs(2), max_attempts: 10, max_age: Duration::from_hours(24) },
+        retry: RetryPolicy {
+            on: RetryOn::AnyFailure,
+            backoff: Duration::from_secs(2),
+            max_attempts: 10,
+            max_age: Duration::from_hours(24),
+        },
         max_in_flight: 32,
     }
 }
@@ -88,7 +93,12 @@ subscriptions:
     assert_eq!(subscription.target.headers.len(), 3);
     assert_eq!(
         subscription.retry,
-        RetryPolicy { backoff: Duration::from_millis(500), max_attempts: 3, max_age: Duration::from_hours(7 * 24) }
+        RetryPolicy {
+            on: RetryOn::AnyFailure,
+            backoff: Duration::from_millis(500),
+            max_attempts: 3,
+            max_age: Duration::from_hours(7 * 24)
+        }
     );
     assert_eq!(subscription.max_in_flight, 8);
     let (organization, url) = (&subscription.organization, &subscription.target.url);
@@ -158,7 +168,7 @@ subscriptions:
     target: {url: nowhere, timeout: 61s, methd: POST}
   - id: two
     events: [document_txt, document_export]
-    retry: {on: any_failure, max_attempts: 21}
+    retry: {while_down: hold, max_attempts: 21}
   - id: two
     organization: \"\"
     events: document_text
@@ -180,7 +190,7 @@ subscriptions:
     has("subscriptions[1]", "target is missing");
     has("subscriptions[1].events[0]", "did you mean \"document_text\"?");
     has("subscriptions[1].events[1]", "cannot carry document_export");
-    has("subscriptions[1].retry.on", "not supported yet");
+    has("subscriptions[1].retry.while_down", "not supported yet");
     has("subscriptions[1].retry.max_attempts", "from 1 to 20, got 21");
     has("subscriptions[2].id", "line 6 has it too");
     has("subscriptions[2].organization", "must not be empty");
@@ -196,13 +206,14 @@ fn single_mistakes_make_single_problems() {
         (with("name: 5"), "name (subscription \"erp\"): expected text, got a number (put it in quotes"),
         (with(&format!("inboxes: [{long}]")), "inboxes[0] (subscription \"erp\"): must have at most 64 bytes, has 65"),
         (with("projects: north"), "projects (subscription \"erp\"): expected a list"),
-        (with("payload: idexa"), "the payload idexa is not supported yet"),
+        (with("payload: protobuf"), "the payload protobuf is not supported yet"),
+        (with("payload: contract"), "expected one of contractfit, idexa, smartdocumentor_file, cloudevents, got"),
         (with("payload: contractfitt"), "did you mean \"contractfit\"?"),
         (with("enabled: yes"), "expected true or false, got text"),
         (with("max_in_flight: 0"), "expected a whole number from 1 to 10000, got 0"),
         (with("max_in_flight: 1.5"), "expected a whole number from 1 to 10000, got a number"),
         (with("rate_limit: {per_second: 10}"), "rate_limit (subscription \"erp\"): not supported yet"),
-        (with("file: {format: pdf}"), "file (subscription \"erp\"): not supported yet"),
+        (with("file: {format: pdf}"), "file (subscription \"erp\"): belongs to the payload smartdocumentor_file only"),
         (with("signing_secrets: [whsec_x]"), "signing_secrets (subscription \"erp\"): not supported yet"),
         (with("created_at: 2026-01-01"), "created_at (subscription \"erp\"): is read-only"),
         (with("origin: file"), "is read-only"),
@@ -214,6 +225,7 @@ fn single_mistakes_make_single_problems() {
         (with("auth: {}"), "authorization is missing"),
         (with("auth: {authorization: ''}"), "must not be empty"),
         (with("retry: {while_down: hold}"), "retry.while_down (subscription \"erp\"): not supported yet"),
+        (with("retry: {on: no_respons}"), "did you mean \"no_response\"?"),
         (with("retry: {backoff: 2}"), "expected a duration such as 15s or 500ms, got a number"),
         (with("retry: {backoff: soon}"), "got \"soon\""),
         (with("retry: {max_age: 8d}"), "from 1s to 7days"),
@@ -243,6 +255,75 @@ fn single_mistakes_make_single_problems() {
         assert!(found.to_string().contains(expected), "{text}\n{found}");
         assert_eq!(found.len(), 1, "{text}\n{found}");
     }
+}
+
+/// A subscription of a product's payload, with more fields.
+fn of(payload: &str, event: &str, more: &str) -> String {
+    format!("subscriptions:\n- {{id: erp, organization: acme, events: [{event}], payload: {payload}, {more}}}\n")
+}
+
+#[test]
+fn a_payload_carries_its_events_and_no_other() {
+    for payload in Payload::ALL {
+        let more =
+            if payload == Payload::SmartDocumentorFile { "file: {format: pdf, expires_hours: 24}, " } else { "" };
+        for event in EventName::ALL {
+            let text = of(payload.as_str(), event.as_str(), &format!("{more}target: {{url: 'http://h/:id'}}"));
+            match parse(&text, &defaults()) {
+                Ok(found) => assert!(payload.carries(event) && found[0].payload == payload, "{text}"),
+                Err(problems) => {
+                    let expected = format!("the payload {payload} cannot carry {event}");
+                    assert!(!payload.carries(event) && problems.to_string().contains(&expected), "{text}\n{problems}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn an_idexa_url_is_always_a_template_and_its_method_one_of_four() {
+    let idexa = |target: &str| of("idexa", "document_finish", &format!("target: {{{target}}}"));
+    for method in ["POST", "PUT", "GET", "DELETE"] {
+        let found = one(&idexa(&format!("url: 'http://h:5000/ocr_feedback/:id', method: {method}")));
+        assert!(found.target.template && found.target.method == method, "{found:?}");
+    }
+    assert!(problems(&idexa("url: 'http://h:5000/:identity'")).contains("must contain :id"));
+    assert!(problems(&idexa("url: 'http://h/:id', template: false")).contains("must be true for the payload idexa"));
+    assert!(problems(&idexa("url: 'http://h/:id', method: PATCH")).contains("expected POST or PUT or GET or DELETE"));
+}
+
+#[test]
+fn a_file_export_names_a_format_and_one_to_168_whole_hours() {
+    let export =
+        |more: &str| of("smartdocumentor_file", "document_export", &format!("{more}target: {{url: http://h/}}"));
+    for (format, hours) in [("pdf", 1), ("JPEG", 24), ("png", 168)] {
+        let found = one(&export(&format!("file: {{format: {format}, expires_hours: {hours}}}, ")));
+        let file = found.file.unwrap();
+        assert_eq!((file.format.as_str(), file.valid_for), (&*format.to_lowercase(), Duration::from_hours(hours)));
+        assert_eq!(found.retry.on, RetryOn::NoResponse, "unless it says otherwise");
+    }
+    for hours in ["0", "-1", "169", "1.5", "'24'"] {
+        let found = problems(&export(&format!("file: {{format: pdf, expires_hours: {hours}}}, ")));
+        assert!(found.contains("expected a whole number from 1 to 168"), "{hours}: {found}");
+    }
+    for (more, expected) in [
+        ("", "file is missing"),
+        ("file: {format: docx, expires_hours: 1}, ", "expected one of pdf, jpeg, png, got \"docx\""),
+        ("file: {}, ", "format is missing"),
+        ("file: {format: pdf}, ", "expires_hours is missing"),
+        ("file: {format: pdf, expires_hours: 1, hours: 2}, ", "unknown field"),
+    ] {
+        assert!(problems(&export(more)).contains(expected), "{more}");
+    }
+    let any = one(&export("file: {format: pdf, expires_hours: 1}, retry: {on: any_failure}, "));
+    assert_eq!(any.retry.on, RetryOn::AnyFailure);
+    assert_eq!(one(&with("retry: {on: no_response}")).retry.on, RetryOn::NoResponse);
+    let put = of(
+        "smartdocumentor_file",
+        "document_export",
+        "file: {format: pdf, expires_hours: 1}, target: {url: http://h/, method: PUT}",
+    );
+    assert!(problems(&put).contains("expected POST for this payload"));
 }
 
 #[test]

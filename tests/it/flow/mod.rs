@@ -4,4 +4,5 @@ mod changes;
 mod delivery;
 mod invalid;
 mod lanes;
+mod payloads;
 mod retries;

@@ -11,7 +11,7 @@ use docrelay::{
     config::EgressConfig,
     domain::{
         Answer, Attempt, DeliveryId, DocumentEvent, EventName, FailureKind, Happening, HttpTarget, LaneKey, Payload,
-        RetryPolicy, Subscription, TargetUrl, now,
+        RetryOn, RetryPolicy, Subscription, TargetUrl, now,
     },
     webhook::{Client, Request},
 };
@@ -45,8 +45,14 @@ fn subscription(url: &str) -> Subscription {
         projects: vec![],
         events: EventName::ALL.into_iter().collect(),
         payload: Payload::ContractFit,
+        file: None,
         target: HttpTarget { url, template: false, method: Method::POST, headers: HeaderMap::new(), timeout: GENEROUS },
-        retry: RetryPolicy { backoff: Duration::from_secs(2), max_attempts: 10, max_age: Duration::from_hours(24) },
+        retry: RetryPolicy {
+            on: RetryOn::AnyFailure,
+            backoff: Duration::from_secs(2),
+            max_attempts: 10,
+            max_age: Duration::from_hours(24),
+        },
         max_in_flight: 32,
         enabled: true,
     }

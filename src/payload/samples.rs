@@ -1,0 +1,61 @@
+//! Events for the tests of the payloads.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::domain::{DocumentEvent, DocumentExport, FileFormat, Happening, Rendition, ReviewedBy, Section, Timestamp};
+
+pub(super) fn event(happening: Happening) -> DocumentEvent {
+    DocumentEvent {
+        id: "evt-1".parse().unwrap(),
+        occurred_at: None,
+        organization: "contractfit1".parse().unwrap(),
+        project: None,
+        inbox: None,
+        document: "5e7a0df1800de5422a6f7776".parse().unwrap(),
+        metadata: BTreeMap::new(),
+        happening,
+    }
+}
+
+pub(super) fn invoice_section() -> Section {
+    Section { document_type: "invoice".into(), format: "5e20372a90d5ab65dd4a017a".into(), confidence: 91, page: 0 }
+}
+
+pub(super) fn export() -> DocumentExport {
+    DocumentExport {
+        reviewed_by: ReviewedBy::User,
+        task_id: 9001,
+        task_number: Some(17),
+        total_pages: 3,
+        workspace_id: 42,
+        display_name: "Invoice ação.pdf".into(),
+        last_checkout_by_user_name: Some("Ana".into()),
+        last_checked_out_by: Some("u-1".into()),
+        last_checked_out_until: Timestamp::from_unix(1_795_314_635, 0),
+        last_integrated_by: Some("u-2".into()),
+        last_integrated_by_user_name: Some("Rui".into()),
+        renditions: vec![Rendition {
+            format: Some(FileFormat::Pdf),
+            content_type: "application/pdf".into(),
+            path: "exports/7.pdf".into(),
+        }],
+    }
+}
+
+/// One of each event.
+pub(super) fn happenings() -> [Happening; 9] {
+    let document = Bytes::from_static(b"{}");
+    [
+        Happening::Text { text: "text".into() },
+        Happening::Split { sections: vec![invoice_section()] },
+        Happening::Predict { document: document.clone() },
+        Happening::Evaluate { document: document.clone() },
+        Happening::Delete,
+        Happening::Fail { reason: "no pages".into() },
+        Happening::Reject { document: document.clone() },
+        Happening::Export(Box::new(export())),
+        Happening::Finish { document },
+    ]
+}
