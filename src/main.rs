@@ -3,7 +3,10 @@
 use std::{io::Write as _, process::ExitCode};
 
 use clap::Parser as _;
-use docrelay::cli::{self, Cli};
+use docrelay::{
+    cli::{self, Cli},
+    config::environment,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -11,7 +14,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     // Bad usage ends here with code 2.
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(workers) = workers() {
+        builder.worker_threads(workers);
+    }
+    let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return show(&anyhow::Error::new(error).context("cannot start the runtime")),
     };
@@ -23,6 +30,16 @@ fn main() -> ExitCode {
         Err(error) if cli::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => show(&error),
     }
+}
+
+/// One core is left to the AMQP client, whose connections have threads of their own: with a worker for each core, workers
+/// and these threads wake each other more than they work. `None` where `TOKIO_WORKER_THREADS` says how many.
+fn workers() -> Option<usize> {
+    if environment().any(|(name, _)| name == "TOKIO_WORKER_THREADS") {
+        return None;
+    }
+    let cores = std::thread::available_parallelism().ok()?.get();
+    Some(cores.saturating_sub(1).max(1))
 }
 
 /// The error and its causes, each once.
