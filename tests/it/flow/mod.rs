@@ -6,3 +6,4 @@ mod invalid;
 mod lanes;
 mod payloads;
 mod retries;
+mod review;

@@ -19,9 +19,10 @@ fn finish(id: &str) -> DocumentEvent {
     DocumentEvent { happening: Happening::Finish { document: DOCUMENT.into() }, ..event(id) }
 }
 
-fn export(id: &str, reviewed_by: ReviewedBy) -> DocumentEvent {
+/// A review was finished.
+pub(super) fn export(id: &str) -> DocumentEvent {
     let export = DocumentExport {
-        reviewed_by,
+        reviewed_by: ReviewedBy::Automatic,
         task_id: 9001,
         task_number: None,
         total_pages: 3,
@@ -88,7 +89,7 @@ async fn every_product_gets_its_own_body_of_one_stream() {
         of("cloudevents", &all, "cloudevents", &receiver.url("/cloudevents")),
     ]);
     let service = surroundings.start().await;
-    surroundings.publish_all(&[event("evt-1"), finish("evt-2"), export("evt-3", ReviewedBy::User)]).await;
+    surroundings.publish_all(&[event("evt-1"), finish("evt-2"), export("evt-3")]).await;
     surroundings.results.wait_for_outcome(Outcome::Delivered, 5, GENEROUS).await;
 
     let requests = receiver.recorded();
@@ -126,7 +127,7 @@ async fn where_only_silence_is_tried_again_a_verdict_ends_the_delivery_and_sends
         with(of("cloudevents", &["document_export"], path, &url), json!({"retry": {"on": "no_response"}}))
     }));
     let service = surroundings.start().await;
-    surroundings.publish(&export("evt-1", ReviewedBy::Automatic)).await;
+    surroundings.publish(&export("evt-1")).await;
     let failed = surroundings.results.wait_for_outcome(Outcome::Exhausted, 2, GENEROUS).await;
     let delivered = surroundings.results.wait_for_outcome(Outcome::Delivered, 1, GENEROUS).await;
 

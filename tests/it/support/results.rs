@@ -62,6 +62,11 @@ impl Results {
         self.shared.seen.lock().unwrap().iter().map(|(_, result)| result.clone()).collect()
     }
 
+    /// What has come so far, with the messages' ids.
+    pub(crate) fn with_message_ids(&self) -> Vec<(String, DeliveryResult)> {
+        self.shared.seen.lock().unwrap().clone()
+    }
+
     /// What has come so far, each message once: upstream, too, is told at least once.
     pub(crate) fn distinct(&self) -> Vec<DeliveryResult> {
         let mut known = HashSet::new();
