@@ -130,7 +130,7 @@ impl BrokerOutbox {
     /// When it is too large for any broker, or the service stops.
     pub async fn park(&self, tier: Tier, parked: &Parked) -> Result<Confirmed, OutboxError> {
         let body = Bytes::from(codec::encode_parked(parked));
-        let properties = properties(codec::PARKED_TYPE).with_headers(trace_headers(&parked.trace));
+        let properties = properties(codec::PARKED_TYPE, &parked.trace);
         if body.len() > MAX_MESSAGE_BYTES {
             return Err(OutboxError::TooLarge);
         }
@@ -151,9 +151,7 @@ impl BrokerOutbox {
         let outgoing = Arc::new(Outgoing {
             exchange: self.names.results_exchange.as_str().into(),
             routing_key: key.as_str().into(),
-            properties: properties(codec::RESULT_TYPE)
-                .with_message_id(message_id(result).to_string().into())
-                .with_headers(trace_headers(trace)),
+            properties: properties(codec::RESULT_TYPE, trace).with_message_id(message_id(result).to_string().into()),
             body: codec::encode_result(result).into(),
         });
         let since = Instant::now();
@@ -254,11 +252,13 @@ impl BrokerOutbox {
     }
 }
 
-fn properties(kind: &str) -> BasicProperties {
-    BasicProperties::default()
+fn properties(kind: &str, trace: &TraceContext) -> BasicProperties {
+    let properties = BasicProperties::default()
         .with_delivery_mode(2)
         .with_content_type(codec::CONTENT_TYPE.into())
-        .with_type(kind.into())
+        .with_type(kind.into());
+    // An empty table would be one more thing for the broker to read.
+    if *trace == TraceContext::default() { properties } else { properties.with_headers(trace_headers(trace)) }
 }
 
 fn trace_headers(trace: &TraceContext) -> FieldTable {
@@ -283,13 +283,13 @@ fn short(text: Option<&str>) -> Option<ShortString> {
 #[must_use]
 pub fn routing_key(result: &DeliveryResult) -> String {
     let event = result.event.map_or("_", |event| event.as_str());
-    key(&format!("{}.{event}", result.outcome), &result.organization, result.inbox.as_ref())
+    key(&[result.outcome.as_str(), event], &result.organization, result.inbox.as_ref())
 }
 
 /// `<event>.<organization>.<inbox or _>`, as upstream publishes; the inbox becomes `_` when the key would be too long.
 #[must_use]
 pub fn event_routing_key(event: &DocumentEvent) -> String {
-    key(event.name().as_str(), &event.organization, event.inbox.as_ref())
+    key(&[event.name().as_str()], &event.organization, event.inbox.as_ref())
 }
 
 /// One word of a routing key or of a binding.
@@ -298,18 +298,35 @@ pub fn key_word(name: &str) -> String {
     utf8_percent_encode(name, KEY_WORD).to_string()
 }
 
-fn key(first: &str, organization: &OrganizationId, inbox: Option<&InboxId>) -> String {
-    let without_inbox = format!("{first}.{}.", key_word(organization.as_str()));
-    match inbox.map(|inbox| key_word(inbox.as_str())) {
-        Some(inbox) if without_inbox.len() + inbox.len() <= MAX_KEY_BYTES => without_inbox + &inbox,
-        _ => without_inbox + "_",
+fn key(first: &[&str], organization: &OrganizationId, inbox: Option<&InboxId>) -> String {
+    let mut key = String::with_capacity(MAX_KEY_BYTES);
+    for word in first {
+        key.push_str(word);
+        key.push('.');
     }
+    key.extend(utf8_percent_encode(organization.as_str(), KEY_WORD));
+    key.push('.');
+    let without_inbox = key.len();
+    match inbox {
+        Some(inbox) => key.extend(utf8_percent_encode(inbox.as_str(), KEY_WORD)),
+        None => key.push('_'),
+    }
+    if key.len() > MAX_KEY_BYTES {
+        key.truncate(without_inbox);
+        key.push('_');
+    }
+    key
 }
 
 /// `UUIDv5` of delivery id (event id where there is none), recovery round, attempt and outcome.
 #[must_use]
 pub fn message_id(result: &DeliveryResult) -> Uuid {
-    let subject = result.delivery.map_or_else(|| result.event_id.to_string(), |delivery| delivery.to_string());
-    let name = format!("{subject} {} {} {}", result.round, result.attempt, result.outcome);
+    let rest = format_args!(" {} {} {}", result.round, result.attempt, result.outcome).to_string();
+    let mut buffer = Uuid::encode_buffer();
+    let subject = match &result.delivery {
+        Some(delivery) => &*delivery.uuid().hyphenated().encode_lower(&mut buffer),
+        None => result.event_id.as_str(),
+    };
+    let name = [subject, &rest].concat();
     Uuid::new_v5(&RESULT_NAMESPACE, name.as_bytes())
 }
