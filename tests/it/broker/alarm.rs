@@ -1,4 +1,4 @@
-//! A broker that takes no messages for a while: a memory alarm.
+//! A broker that takes no messages for a while: its memory or its disk is full.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,16 +25,40 @@ use crate::support::{
     receiver::{Receiver, Reply},
 };
 
-async fn raise(node: &Node) {
-    node.ctl(&["set_vm_memory_high_watermark", "0.0001"]).await;
+/// What the broker has too little of.
+#[derive(Clone, Copy)]
+enum Alarm {
+    Memory,
+    Disk,
 }
 
-async fn lift(node: &Node) {
-    node.ctl(&["set_vm_memory_high_watermark", "0.8"]).await;
+impl Alarm {
+    async fn raise(self, node: &Node) {
+        match self {
+            Self::Memory => node.ctl(&["set_vm_memory_high_watermark", "0.0001"]).await,
+            Self::Disk => node.ctl(&["set_disk_free_limit", "900000GB"]).await,
+        };
+    }
+
+    async fn lift(self, node: &Node) {
+        match self {
+            Self::Memory => node.ctl(&["set_vm_memory_high_watermark", "0.8"]).await,
+            Self::Disk => node.ctl(&["set_disk_free_limit", "1MB"]).await,
+        };
+    }
 }
 
 #[tokio::test]
 async fn during_an_alarm_no_attempt_starts_and_after_it_everything_is_delivered_once() {
+    nothing_starts_during(Alarm::Memory).await;
+}
+
+#[tokio::test]
+async fn a_broker_whose_disk_is_full_is_waited_for_in_the_same_way() {
+    nothing_starts_during(Alarm::Disk).await;
+}
+
+async fn nothing_starts_during(alarm: Alarm) {
     const COUNT: usize = 600;
     let node = Node::start().await;
     let broker = TestBroker::on(&node).await;
@@ -48,7 +72,7 @@ async fn during_an_alarm_no_attempt_starts_and_after_it_everything_is_delivered_
     publish(&broker, "acme", 0..COUNT, 10).await;
     receiver.wait_for(20, DEADLINE).await;
 
-    raise(&node).await;
+    alarm.raise(&node).await;
     // The service publishes all the time: it hears at once.
     service.until_unready(&["publishing: blocked", "consuming: yes"]).await;
     // What was in flight ends; then nothing happens, for as long as it takes.
@@ -59,7 +83,7 @@ async fn during_an_alarm_no_attempt_starts_and_after_it_everything_is_delivered_
     assert_eq!(receiver.count(), begun, "an attempt whose result cannot be published");
     assert!(service.is_alive().await);
 
-    lift(&node).await;
+    alarm.lift(&node).await;
     service.until_ready().await;
     let told = different_results(&broker, &results, COUNT).await;
     assert!(told.iter().all(|result| result.outcome == Outcome::Delivered && result.attempt == 1));
@@ -83,7 +107,7 @@ async fn while_publishing_is_blocked_acks_still_reach_the_broker() {
         messages.push(timeout(DEADLINE, in_hand.next()).await.unwrap());
     }
 
-    raise(&node).await;
+    Alarm::Memory.raise(&node).await;
     // The broker blocks a connection when it publishes.
     publishing.spawn(&mut tasks, delivered("acme", 0));
     let blocked = publishing.standing.wait_for(|standing| *standing == Standing::Blocked);
@@ -99,7 +123,7 @@ async fn while_publishing_is_blocked_acks_still_reach_the_broker() {
     assert_eq!(*publishing.standing.borrow(), Standing::Blocked);
     assert!(tasks.try_join_next().is_none(), "the result waits");
 
-    lift(&node).await;
+    Alarm::Memory.lift(&node).await;
     let confirmed = timeout(DEADLINE, tasks.join_next()).await.unwrap().unwrap().unwrap().unwrap();
     assert!(!confirmed.may_be_repeated(), "a blocked publish is waited for, not repeated");
 }
