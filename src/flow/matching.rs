@@ -30,7 +30,8 @@ mod tests {
 
     use super::*;
     use crate::domain::{
-        EventName, Happening, HttpTarget, InboxId, LaneKey, OrganizationId, Payload, ProjectId, RetryPolicy, TargetUrl,
+        Auth, EventName, Happening, HttpTarget, InboxId, LaneKey, OrganizationId, Payload, ProjectId, RetryPolicy,
+        TargetUrl,
     };
 
     /// What decides about a match.
@@ -62,6 +63,8 @@ mod tests {
                 headers: HeaderMap::new(),
                 timeout: Duration::from_secs(15),
             },
+            auth: Auth::Fixed,
+            signing_secrets: Vec::new(),
             retry: RetryPolicy { backoff: Duration::from_secs(2), max_attempts: 10, max_age: Duration::from_hours(24) },
             max_in_flight: 32,
             enabled: wanted.enabled,

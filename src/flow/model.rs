@@ -29,8 +29,8 @@ use crate::{
     },
     config::BrokerConfig,
     domain::{
-        Answer, Attempt, DeliveryId, DocumentEvent, EventName, FailureKind, Happening, HttpTarget, LaneKey, Payload,
-        RetryPolicy, Secret, Subscription, TargetUrl, now,
+        Answer, Attempt, Auth, DeliveryId, DocumentEvent, EventName, FailureKind, Happening, HttpTarget, LaneKey,
+        Payload, RetryPolicy, Secret, Subscription, TargetUrl, now,
     },
     store::Snapshot,
     webhook,
@@ -452,6 +452,8 @@ fn subscription(n: usize) -> Subscription {
             headers: HeaderMap::new(),
             timeout: Duration::from_secs(15),
         },
+        auth: Auth::Fixed,
+        signing_secrets: Vec::new(),
         retry: RetryPolicy {
             backoff: Duration::from_secs(2),
             max_attempts: MAX_ATTEMPTS,

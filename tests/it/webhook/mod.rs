@@ -10,8 +10,8 @@ use bytes::Bytes;
 use docrelay::{
     config::EgressConfig,
     domain::{
-        Answer, Attempt, DeliveryId, DocumentEvent, EventName, FailureKind, Happening, HttpTarget, LaneKey, Payload,
-        RetryPolicy, Subscription, TargetUrl, now,
+        Answer, Attempt, Auth, DeliveryId, DocumentEvent, EventName, FailureKind, Happening, HttpTarget, LaneKey,
+        Payload, RetryPolicy, Subscription, TargetUrl, now,
     },
     webhook::{Client, Request},
 };
@@ -46,6 +46,8 @@ fn subscription(url: &str) -> Subscription {
         events: EventName::ALL.into_iter().collect(),
         payload: Payload::ContractFit,
         target: HttpTarget { url, template: false, method: Method::POST, headers: HeaderMap::new(), timeout: GENEROUS },
+        auth: Auth::Fixed,
+        signing_secrets: Vec::new(),
         retry: RetryPolicy { backoff: Duration::from_secs(2), max_attempts: 10, max_age: Duration::from_hours(24) },
         max_in_flight: 32,
         enabled: true,
