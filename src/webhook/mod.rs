@@ -10,6 +10,7 @@ mod egress;
 mod errors;
 mod request;
 mod resolver;
+mod signature;
 mod template;
 
 pub use self::{
