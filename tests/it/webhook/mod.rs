@@ -3,6 +3,7 @@
 mod exchange;
 mod failures;
 mod guard;
+mod login;
 mod signature;
 
 use std::time::Duration;
