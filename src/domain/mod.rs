@@ -1,5 +1,6 @@
 //! The values docrelay works with: no I/O, no clock, no protobuf, no AMQP, no HTTP client.
 
+mod auth;
 mod delivery;
 mod event;
 mod ids;
@@ -11,6 +12,9 @@ mod subscription;
 mod time;
 
 pub use self::{
+    auth::{
+        Auth, BadSigningSecret, ClientCredentials, Login, LoginField, MAX_SIGNING_SECRETS, SigningSecret, TokenSource,
+    },
     delivery::{DeliveryId, Owed, Parked, TraceContext, Wait},
     event::{
         DocumentEvent, DocumentExport, EventName, EventSet, FileFormat, Happening, Rendition, ReviewedBy, Section,

@@ -33,7 +33,7 @@ pub enum Answer {
         /// Whether the body was longer than the cap.
         cut: bool,
     },
-    /// Nobody answered: timeout, DNS, refused, TLS, reset, broken protocol, egress, interrupted.
+    /// Nobody answered: timeout, DNS, refused, TLS, reset, broken protocol, egress, interrupted, a failed login.
     None {
         /// Why.
         kind: FailureKind,

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::{HeaderMap, Method};
 use url::{Host, Url};
 
-use super::{EventSet, FileExport, InboxId, OrganizationId, Payload, ProjectId, SubscriptionId};
+use super::{Auth, EventSet, FileExport, InboxId, OrganizationId, Payload, ProjectId, SigningSecret, SubscriptionId};
 
 /// The longest `max_age` that can be asked for (docs/subscriptions.md: 7 days).
 pub const MAX_RETRY_AGE: Duration = Duration::from_hours(7 * 24);
@@ -37,6 +37,10 @@ pub struct Subscription {
     pub file: Option<FileExport>,
     /// Where it goes.
     pub target: HttpTarget,
+    /// Where its `Authorization` comes from. What a login gives wins over the target's headers.
+    pub auth: Auth,
+    /// What signs its requests: none, one, or several while they are replaced.
+    pub signing_secrets: Vec<SigningSecret>,
     /// When and how often it is tried again.
     pub retry: RetryPolicy,
     /// How many requests may be in flight at its lane.

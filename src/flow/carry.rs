@@ -170,11 +170,30 @@ fn later(stay: Stay, owed: Owed, told: Option<Box<Told>>) -> Carried {
     Carried::Later(Box::new(Later { stay, owed, told }))
 }
 
-/// What an attempt says about its target: whether it answered at all, and how fast. Our own doing says nothing.
+/// What an attempt says about its target: whether it answered at all, and how fast. Our own doing says nothing, and
+/// neither does a login that failed: it may be quite another server.
 fn heard(attempt: &Attempt) -> Option<(bool, Duration)> {
     match &attempt.answer {
         Answer::Response { .. } => Some((true, attempt.latency)),
-        Answer::None { kind: FailureKind::Interrupted, .. } | Answer::Unsendable { .. } => None,
+        Answer::None { kind: FailureKind::Interrupted | FailureKind::Auth, .. } | Answer::Unsendable { .. } => None,
         Answer::None { .. } => Some((false, attempt.latency)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_targets_own_silence_speaks_against_it() {
+        let latency = Duration::from_millis(5);
+        for (kind, expected) in [
+            (FailureKind::Auth, None),
+            (FailureKind::Interrupted, None),
+            (FailureKind::Timeout, Some((false, latency))),
+        ] {
+            let answer = Answer::None { kind, text: String::new() };
+            assert_eq!(heard(&Attempt { started_at: now(), latency, answer }), expected, "{kind}");
+        }
     }
 }

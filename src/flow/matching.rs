@@ -30,8 +30,8 @@ mod tests {
 
     use super::*;
     use crate::domain::{
-        EventName, Happening, HttpTarget, InboxId, LaneKey, OrganizationId, Payload, ProjectId, RetryOn, RetryPolicy,
-        TargetUrl,
+        Auth, EventName, Happening, HttpTarget, InboxId, LaneKey, OrganizationId, Payload, ProjectId, RetryOn,
+        RetryPolicy, TargetUrl,
     };
 
     /// What decides about a match.
@@ -64,6 +64,8 @@ mod tests {
                 headers: HeaderMap::new(),
                 timeout: Duration::from_secs(15),
             },
+            auth: Auth::Fixed,
+            signing_secrets: Vec::new(),
             retry: RetryPolicy {
                 on: RetryOn::AnyFailure,
                 backoff: Duration::from_secs(2),

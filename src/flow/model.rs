@@ -29,8 +29,8 @@ use crate::{
     },
     config::BrokerConfig,
     domain::{
-        Answer, Attempt, DeliveryId, DocumentEvent, EventName, FailureKind, Happening, HttpTarget, LaneKey, Payload,
-        RetryOn, RetryPolicy, Secret, Subscription, TargetUrl, now,
+        Answer, Attempt, Auth, DeliveryId, DocumentEvent, EventName, FailureKind, Happening, HttpTarget, LaneKey,
+        Payload, RetryOn, RetryPolicy, Secret, Subscription, TargetUrl, now,
     },
     store::Snapshot,
     webhook,
@@ -453,6 +453,8 @@ fn subscription(n: usize) -> Subscription {
             headers: HeaderMap::new(),
             timeout: Duration::from_secs(15),
         },
+        auth: Auth::Fixed,
+        signing_secrets: Vec::new(),
         retry: RetryPolicy {
             on: RetryOn::AnyFailure,
             backoff: Duration::from_secs(2),

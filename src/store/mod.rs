@@ -1,5 +1,6 @@
 //! Subscriptions at rest: a YAML file, read again when it changes, held in memory as an index that matching reads.
 
+mod auth;
 mod export;
 mod fields;
 mod file;

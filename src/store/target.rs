@@ -1,4 +1,4 @@
-//! Reads where a webhook goes: URL, method, headers, authorization. Nothing of them is ever repeated in a problem, except
+//! Reads where a webhook goes: URL, method, headers. Nothing of them is ever repeated in a problem, except
 //! names: they may all hold secrets.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header::AUTHORIZATION};
@@ -16,8 +16,6 @@ use crate::{
 const TARGET: Names =
     Names { known: &["type", "url", "template", "method", "headers", "timeout"], later: &[], read_only: &[] };
 
-const AUTH: Names = Names { known: &["authorization"], later: &["login", "oauth2"], read_only: &[] };
-
 /// The most headers a subscription may set.
 const MAX_HEADERS: usize = 20;
 
@@ -27,16 +25,16 @@ const MAX_HEADER_BYTES: usize = 4 * 1024;
 /// Headers whose values are no secrets; every other value is marked sensitive.
 const OPEN_HEADERS: [&str; 3] = ["content-type", "accept", "user-agent"];
 
-/// The target of a subscription, with the headers that its `auth` makes.
+/// The target of a subscription. A fixed `authorization` becomes one of its headers, and wins over one that is there.
 ///
 /// IDEXA's URL is always a template, and its page knows four methods; SmartDocumentor's export is always a POST.
 pub(super) fn target(
     subscription: &Table<'_>,
     payload: Option<Payload>,
+    authorization: Option<&HeaderValue>,
     defaults: &Defaults,
     notes: &mut Notes,
 ) -> Option<HttpTarget> {
-    let authorization = subscription.get("auth").map(|at| authorization(&at, notes));
     let at = subscription.required("target", notes)?;
     let table = at.table(notes)?;
     // A target of another type has other fields: one problem is enough.
@@ -44,20 +42,26 @@ pub(super) fn target(
     table.check_names(&TARGET, notes);
     let template = template(&table, payload, notes);
     let url = table.required("url", notes).and_then(|at| url(&at, template == Some(true), notes));
-    let method = table.get("method").map_or(Some(Method::POST), |at| method(&at, payload, notes));
+    let method = table.get("method").map_or(Some(Method::POST), |at| method_of(&at, payload, notes));
     let headers = table.get("headers").map_or_else(|| Some(HeaderMap::new()), |at| headers(&at, notes));
     let timeout = table.get("timeout").map_or(Some(defaults.timeout), |at| at.duration(ranges::TIMEOUT, notes));
 
     let mut headers = headers?;
     if let Some(value) = authorization {
-        headers.insert(AUTHORIZATION, value?);
+        headers.insert(AUTHORIZATION, value.clone());
     }
+    check_size(&headers, &at, notes)?;
+    Some(HttpTarget { url: url?, template: template?, method: method?, headers, timeout: timeout? })
+}
+
+/// `None` when headers are larger than a subscription may have them.
+pub(super) fn check_size(headers: &HeaderMap, at: &At<'_>, notes: &mut Notes) -> Option<()> {
     let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     if bytes > MAX_HEADER_BYTES {
         at.problem(notes, format!("headers must have at most {MAX_HEADER_BYTES} bytes in all, have {bytes}"));
         return None;
     }
-    Some(HttpTarget { url: url?, template: template?, method: method?, headers, timeout: timeout? })
+    Some(())
 }
 
 /// `None` when the fields are not those of a webhook.
@@ -71,7 +75,7 @@ fn check_type(target: &Table<'_>, notes: &mut Notes) -> Option<()> {
     None
 }
 
-fn url(at: &At<'_>, template: bool, notes: &mut Notes) -> Option<TargetUrl> {
+pub(super) fn url(at: &At<'_>, template: bool, notes: &mut Notes) -> Option<TargetUrl> {
     let url = match TargetUrl::parse(at.text(notes)?) {
         Ok(url) => url,
         Err(error) => {
@@ -98,7 +102,7 @@ fn template(target: &Table<'_>, payload: Option<Payload>, notes: &mut Notes) -> 
     Some(template)
 }
 
-fn method(at: &At<'_>, payload: Option<Payload>, notes: &mut Notes) -> Option<Method> {
+fn method_of(at: &At<'_>, payload: Option<Payload>, notes: &mut Notes) -> Option<Method> {
     let text = at.text(notes)?;
     let allowed: &[&str] = match payload {
         Some(Payload::Idexa) => &["POST", "PUT", "GET", "DELETE"],
@@ -109,6 +113,12 @@ fn method(at: &At<'_>, payload: Option<Payload>, notes: &mut Notes) -> Option<Me
         at.problem(notes, format!("expected {} for this payload, got {text:?}", allowed.join(" or ")));
         return None;
     }
+    method(at, notes)
+}
+
+/// Any method, in capitals if it is one that everybody knows.
+pub(super) fn method(at: &At<'_>, notes: &mut Notes) -> Option<Method> {
+    let text = at.text(notes)?;
     let Ok(method) = Method::from_bytes(text.as_bytes()) else {
         at.problem(notes, format!("expected a method such as POST, got {text:?}"));
         return None;
@@ -122,7 +132,7 @@ fn method(at: &At<'_>, payload: Option<Payload>, notes: &mut Notes) -> Option<Me
     Some(method)
 }
 
-fn headers(at: &At<'_>, notes: &mut Notes) -> Option<HeaderMap> {
+pub(super) fn headers(at: &At<'_>, notes: &mut Notes) -> Option<HeaderMap> {
     let table = at.table(notes)?;
     table.check_repeats(notes);
     let (mut headers, mut count, mut sound) = (HeaderMap::new(), 0, true);
@@ -160,7 +170,7 @@ fn header_name(name: &str, at: &At<'_>, notes: &mut Notes) -> Option<HeaderName>
     Some(header)
 }
 
-fn header_value(at: &At<'_>, notes: &mut Notes) -> Option<HeaderValue> {
+pub(super) fn header_value(at: &At<'_>, notes: &mut Notes) -> Option<HeaderValue> {
     let text = at.text(notes)?;
     // Bytes above ASCII are allowed on the wire, but nobody knows which letters the receiver takes them for.
     let value = HeaderValue::from_str(text).ok().filter(|_| text.is_ascii());
@@ -168,13 +178,4 @@ fn header_value(at: &At<'_>, notes: &mut Notes) -> Option<HeaderValue> {
         at.problem(notes, "is not a header value: expected visible ASCII on one line");
     }
     value
-}
-
-/// The `Authorization` header that `auth` asks for. It wins over one in `headers`.
-fn authorization(at: &At<'_>, notes: &mut Notes) -> Option<HeaderValue> {
-    let table = at.table(notes)?;
-    table.check_names(&AUTH, notes);
-    let mut value = header_value(&table.required("authorization", notes)?, notes)?;
-    value.set_sensitive(true);
-    Some(value)
 }

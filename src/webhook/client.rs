@@ -2,17 +2,19 @@
 
 use std::{sync::Arc, time::Duration};
 
+use http::header::AUTHORIZATION;
 use reqwest::redirect;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     EgressPolicy, Request, answer,
     errors::{self, Failure},
+    login::TokenKeeper,
     resolver::{self, GuardedResolver},
 };
 use crate::{
     config::EgressConfig,
-    domain::{Answer, Attempt, FailureKind, Timestamp},
+    domain::{Answer, Attempt, Auth, FailureKind, TokenSource},
 };
 
 /// How long an unused connection is kept.
@@ -27,12 +29,13 @@ const POOL_IDLE_PER_HOST: usize = 512;
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Makes attempts. Cheap to clone; clones share their connections.
+/// Makes attempts. Cheap to clone; clones share their connections and tokens.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
     egress: Arc<EgressPolicy>,
     connect_timeout: Duration,
+    tokens: Arc<TokenKeeper>,
 }
 
 /// The client could not be made: TLS could not be set up.
@@ -65,42 +68,94 @@ impl Client {
             .http2_keep_alive_interval(PING_INTERVAL)
             .http2_keep_alive_timeout(PING_TIMEOUT)
             .build()?;
-        Ok(Self { http, egress, connect_timeout })
+        Ok(Self { http, egress, connect_timeout, tokens: Arc::default() })
     }
 
-    /// Makes one attempt: connect, send, read. All of it ends with the subscription's deadline.
+    /// Makes one attempt: log in where the subscription says so, connect, send, read. All of it ends with the
+    /// subscription's deadline.
     ///
     /// It never fails: what went wrong is the attempt's answer. Dropping the future breaks the exchange off and closes
     /// its connection.
     pub async fn send(&self, request: Request<'_>) -> Attempt {
         let started = Instant::now();
-        let deadline = request.subscription.target.timeout;
-        let answer = match request.build() {
-            Err(error) => Answer::Unsendable { kind: FailureKind::Template, text: error.to_string() },
-            Ok(built) => match timeout(deadline, self.exchange(built, request.at, started)).await {
-                Ok(Ok(answer)) => answer,
-                Ok(Err(Failure { kind: kind @ FailureKind::Internal, text })) => Answer::Unsendable { kind, text },
-                Ok(Err(Failure { kind, text })) => Answer::None { kind, text },
-                Err(_elapsed) => Answer::None {
-                    kind: FailureKind::Timeout,
-                    text: format!("no complete answer within {}", humantime::format_duration(deadline)),
-                },
-            },
+        let answer = match self.attempt(&request, started).await {
+            Ok(answer) => answer,
+            Err(Failure { kind: kind @ (FailureKind::Template | FailureKind::Internal), text }) => {
+                Answer::Unsendable { kind, text }
+            }
+            Err(Failure { kind, text }) => Answer::None { kind, text },
         };
         Attempt { started_at: request.at, latency: started.elapsed(), answer }
     }
 
-    async fn exchange(&self, request: reqwest::Request, at: Timestamp, started: Instant) -> Result<Answer, Failure> {
+    async fn attempt(&self, request: &Request<'_>, started: Instant) -> Result<Answer, Failure> {
+        // Before any login: what cannot be sent needs no token.
+        let built = request.build()?;
+        match &request.subscription.auth {
+            Auth::Fixed => self.exchange(built, request, started).await,
+            // Boxed: who needs no token need not carry the room for one.
+            Auth::Token(source) => Box::pin(self.with_token(source, built, request, started)).await,
+        }
+    }
+
+    /// A token that the target refuses may have been withdrawn: then there is one more login, and one more request.
+    async fn with_token(
+        &self,
+        source: &TokenSource,
+        mut built: reqwest::Request,
+        request: &Request<'_>,
+        started: Instant,
+    ) -> Result<Answer, Failure> {
+        let subscription = request.subscription;
+        let deadline = started + subscription.target.timeout;
+        let token = self.authorization(subscription, source, None, deadline).await?;
+        built.headers_mut().insert(AUTHORIZATION, token.clone());
+        let answer = self.exchange(built, request, started).await?;
+        if !matches!(answer, Answer::Response { status: 401, .. }) {
+            return Ok(answer);
+        }
+        let token = self.authorization(subscription, source, Some(&token), deadline).await?;
+        let mut again = request.build()?;
+        again.headers_mut().insert(AUTHORIZATION, token);
+        self.exchange(again, request, started).await
+    }
+
+    /// One exchange with the target, by the attempt's deadline.
+    async fn exchange(
+        &self,
+        built: reqwest::Request,
+        request: &Request<'_>,
+        started: Instant,
+    ) -> Result<Answer, Failure> {
+        let time = request.subscription.target.timeout;
+        let exchange = async {
+            let response = self.fetch(built).await?;
+            let status = response.status();
+            let now = request.at.after(started.elapsed());
+            let retry_after = answer::retry_after(status, response.headers(), now);
+            let (body, cut) = answer::read_body(response).await.map_err(|error| self.classify(&error))?;
+            Ok(Answer::Response { status: status.as_u16(), retry_after, body, cut })
+        };
+        timeout_at(started + time, exchange).await.unwrap_or_else(|_elapsed| {
+            let text = format!("no complete answer within {}", humantime::format_duration(time));
+            Err(Failure::new(FailureKind::Timeout, text))
+        })
+    }
+
+    /// Sends a request where the egress policy lets it go, and gives the answer's head.
+    pub(super) async fn fetch(&self, request: reqwest::Request) -> Result<reqwest::Response, Failure> {
         if let Some(address) = resolver::literal_address(request.url()) {
             let permitted = self.egress.check(address);
             permitted.map_err(|refused| Failure::new(FailureKind::Egress, refused.to_string()))?;
         }
-        let failed = |error: reqwest::Error| errors::classify(&error, self.connect_timeout);
-        let response = self.http.execute(request).await.map_err(failed)?;
-        let status = response.status();
-        let now = at.after(started.elapsed());
-        let retry_after = answer::retry_after(status, response.headers(), now);
-        let (body, cut) = answer::read_body(response).await.map_err(failed)?;
-        Ok(Answer::Response { status: status.as_u16(), retry_after, body, cut })
+        self.http.execute(request).await.map_err(|error| self.classify(&error))
+    }
+
+    pub(super) fn classify(&self, error: &reqwest::Error) -> Failure {
+        errors::classify(error, self.connect_timeout)
+    }
+
+    pub(super) fn tokens(&self) -> &TokenKeeper {
+        &self.tokens
     }
 }

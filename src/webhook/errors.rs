@@ -5,7 +5,7 @@
 
 use std::{error::Error, io, iter::successors, time::Duration};
 
-use super::{EgressRefused, resolver::Unresolved};
+use super::{EgressRefused, TemplateError, resolver::Unresolved};
 use crate::domain::FailureKind;
 
 /// The longest text: causes may repeat what a receiver sent, such as the names in its certificate.
@@ -21,6 +21,12 @@ pub(super) struct Failure {
 impl Failure {
     pub(super) fn new(kind: FailureKind, text: impl Into<String>) -> Self {
         Self { kind, text: text.into() }
+    }
+}
+
+impl From<TemplateError> for Failure {
+    fn from(error: TemplateError) -> Self {
+        Self::new(FailureKind::Template, error.to_string())
     }
 }
 

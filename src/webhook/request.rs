@@ -9,19 +9,20 @@ use http::{
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::{TemplateError, template};
+use super::{TemplateError, signature, template};
 use crate::domain::{DeliveryId, DocumentEvent, Subscription, Timestamp};
 
 static WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 static WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+static WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 static DOCRELAY_EVENT: HeaderName = HeaderName::from_static("docrelay-event");
 static DOCRELAY_ATTEMPT: HeaderName = HeaderName::from_static("docrelay-attempt");
 
-const OUR_USER_AGENT: &str = concat!("docrelay/", env!("CARGO_PKG_VERSION"));
+pub(super) const OUR_USER_AGENT: &str = concat!("docrelay/", env!("CARGO_PKG_VERSION"));
 
 /// Headers that docrelay may add to the configured ones, `Authorization` from the URL and what the HTTP library adds
 /// (`accept`, `host`) included: the map is allocated once.
-const ADDED_HEADERS: usize = 9;
+const ADDED_HEADERS: usize = 10;
 
 /// One attempt to be made.
 #[derive(Debug)]
@@ -78,10 +79,15 @@ impl Request<'_> {
         }
         let mut buffer = uuid::Uuid::encode_buffer();
         let id: &str = self.delivery.uuid().hyphenated().encode_lower(&mut buffer);
-        if let Ok(id) = HeaderValue::from_str(id) {
-            headers.insert(WEBHOOK_ID.clone(), id);
+        if let Ok(value) = HeaderValue::from_str(id) {
+            headers.insert(WEBHOOK_ID.clone(), value);
         }
-        headers.insert(WEBHOOK_TIMESTAMP.clone(), self.at.to_unix().0.into());
+        let timestamp = self.at.to_unix().0;
+        headers.insert(WEBHOOK_TIMESTAMP.clone(), timestamp.into());
+        let signed = if has_body { &self.body[..] } else { &[] };
+        if let Some(signature) = signature::sign(&self.subscription.signing_secrets, id, timestamp, signed) {
+            headers.insert(WEBHOOK_SIGNATURE.clone(), signature);
+        }
         headers.insert(DOCRELAY_EVENT.clone(), HeaderValue::from_static(self.event.name().as_str()));
         headers.insert(DOCRELAY_ATTEMPT.clone(), self.attempt.into());
         headers
@@ -95,7 +101,7 @@ fn carries_body(method: &Method) -> bool {
 
 /// User information in a URL is sent as basic credentials, as every client does, unless the subscription sets an
 /// `Authorization`. It leaves the URL in any case, so that no log and no error can show it.
-fn move_credentials(url: &mut Url, headers: &mut HeaderMap) {
+pub(super) fn move_credentials(url: &mut Url, headers: &mut HeaderMap) {
     if url.username().is_empty() && url.password().is_none() {
         return;
     }

@@ -54,7 +54,7 @@ fn the_examples_pass_check_config() {
     let is_well = check_config::run(&[shipped("production.example.toml")], environment.into_iter(), &mut out).unwrap();
     let out = String::from_utf8(out).unwrap();
     assert!(is_well, "{out}");
-    assert!(out.contains("# 3 subscriptions in "), "{out}");
+    assert!(out.contains("# 4 subscriptions in "), "{out}");
 }
 
 #[test]
@@ -113,16 +113,25 @@ const BAD_TARGETS: [&str; 15] = [
 ];
 
 /// Further fields that are accepted.
-const GOOD_FIELDS: [&str; 5] = [
+const GOOD_FIELDS: [&str; 11] = [
     "name: ERP, inboxes: [a], projects: [], payload: contractfit, max_in_flight: 1, enabled: false",
     "retry: {backoff: 500ms, max_attempts: 1, max_age: 1h 30m}",
     "auth: {authorization: Bearer x}",
     "payload: cloudevents",
     "retry: {on: no_response}",
+    "auth: {login: {url: 'http://h/'}}",
+    "auth: {authorization: x, login: {url: http://h/, method: GET, headers: {X-A: b}, body: {a: '', b: 1, c: true}}}",
+    "auth: {login: {url: http://h/, body: {}, token_attribute: a.b, scheme: ''}}",
+    "auth: {oauth2: {token_url: http://h/, client_id: a, client_secret: b, scope: c d}}",
+    "signing_secrets: []",
+    "signing_secrets: [whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw, \
+     whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA==, \
+     whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA, \
+     whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=]",
 ];
 
 /// Further fields that are refused.
-const BAD_FIELDS: [&str; 20] = [
+const BAD_FIELDS: [&str; 38] = [
     "name: 1",
     "name: ''",
     "inboxes: a",
@@ -135,12 +144,30 @@ const BAD_FIELDS: [&str; 20] = [
     "enabled: 1",
     "auth: {}",
     "auth: {authorization: x, login: {}}",
+    "auth: {login: {url: ftp://h/}}",
+    "auth: {login: {url: http://h/, method: HEAD}}",
+    "auth: {login: {url: http://h/, method: post}}",
+    "auth: {login: {url: http://h/, headers: {Host: x}}}",
+    "auth: {login: {url: http://h/, body: x}}",
+    "auth: {login: {url: http://h/, body: {a: [b]}}}",
+    "auth: {login: {url: http://h/, body: {a: null}}}",
+    "auth: {login: {url: http://h/, body: {a: 1.5}}}",
+    "auth: {login: {url: http://h/, token_attribute: ''}}",
+    "auth: {login: {url: http://h/, scheme: ä}}",
+    "auth: {login: {url: http://h/, timeout: 1s}}",
+    "auth: {oauth2: {token_url: http://h/, client_id: a}}",
+    "auth: {oauth2: {token_url: http://h/, client_id: a, client_secret: b, scope: ''}}",
+    "auth: {login: {url: http://h/}, oauth2: {token_url: http://h/, client_id: a, client_secret: b}}",
+    "signing_secrets: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    "signing_secrets: [MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw]",
+    "signing_secrets: [whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAB=]",
+    "signing_secrets: [whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=]",
+    "signing_secrets: [whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=]",
     "retry: {max_attempts: 21}",
     "retry: {on: nothing}",
     "retry: {while_down: hold}",
     "rate_limit: {per_second: 1}",
     "file: {format: pdf}",
-    "signing_secrets: []",
     "origin: file",
     "created_at: x",
 ];

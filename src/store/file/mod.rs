@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    export,
+    auth, export,
     fields::{At, Names, Table},
     target,
     yaml::{self, FileProblems, Kind, Node, Notes, Path},
@@ -32,11 +32,12 @@ const SUBSCRIPTION: Names = Names {
         "file",
         "target",
         "auth",
+        "signing_secrets",
         "retry",
         "max_in_flight",
         "enabled",
     ],
-    later: &["rate_limit", "signing_secrets"],
+    later: &["rate_limit"],
     read_only: &["origin", "created_at", "updated_at", "disabled_reason"],
 };
 
@@ -124,8 +125,11 @@ fn subscription(
     let projects = table.get("projects").map_or_else(Vec::new, |at| ids(&at, notes));
     let payload = table.get("payload").map_or(Some(Payload::ContractFit), |at| payload(&at, notes));
     let events = table.required("events", notes).and_then(|at| events(&at, payload, notes));
-    let target = target::target(&table, payload, defaults, notes);
+    let given = auth::auth(&table, notes);
+    let fixed = given.as_ref().and_then(|given| given.authorization.as_ref());
+    let target = target::target(&table, payload, fixed, defaults, notes);
     let file = export::file(&table, payload, notes);
+    let signing_secrets = auth::signing_secrets(&table, notes);
     let retry = retry(&table, payload, defaults, notes);
     let max_in_flight = table.get("max_in_flight").map(|at| at.number(ranges::IN_FLIGHT, notes));
     let enabled = table.get("enabled").map_or(Some(true), |at| at.claim(notes));
@@ -142,6 +146,8 @@ fn subscription(
         events: events?,
         payload: payload?,
         file: file.ok()?,
+        auth: given?.auth,
+        signing_secrets: signing_secrets?,
         retry: retry?,
         max_in_flight,
         lane,

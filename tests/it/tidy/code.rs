@@ -3,13 +3,15 @@
 use super::{File, expect_none, files};
 
 /// Where each dependency may be named. What is not listed may be named everywhere.
-const DEPENDENCIES: [(&str, &[&str]); 21] = [
+const DEPENDENCIES: [(&str, &[&str]); 23] = [
     ("lapin", &["src/broker/"]),
     ("prost", &["src/broker/codec/"]),
     ("prost_types", &["src/broker/codec/"]),
     ("wire", &["src/broker/codec/", "src/broker/wire.rs"]),
     ("reqwest", &["src/webhook/", "src/cli/healthcheck.rs"]),
     ("hyper", &["src/webhook/"]),
+    ("hmac", &["src/webhook/signature.rs"]),
+    ("sha2", &["src/webhook/signature.rs"]),
     ("rustls", &["src/webhook/", "src/broker/connection.rs"]),
     ("axum", &["src/admin/", "src/cli/receive.rs"]),
     ("std::env", &["src/config/mod.rs"]),
@@ -44,13 +46,15 @@ const PARTS: [(&str, &[&str]); 11] = [
 ];
 
 /// Thinks, and does nothing else.
-const PURE: [&str; 7] = [
+const PURE: [&str; 9] = [
     "src/domain/",
     "src/policy/",
     "src/payload/",
     "src/flow/decide.rs",
     "src/flow/intake.rs",
     "src/flow/matching.rs",
+    "src/webhook/login/token.rs",
+    "src/webhook/signature.rs",
     "src/webhook/template.rs",
 ];
 

@@ -3,6 +3,8 @@
 mod exchange;
 mod failures;
 mod guard;
+mod login;
+mod signature;
 
 use std::time::Duration;
 
@@ -10,8 +12,8 @@ use bytes::Bytes;
 use docrelay::{
     config::EgressConfig,
     domain::{
-        Answer, Attempt, DeliveryId, DocumentEvent, EventName, FailureKind, Happening, HttpTarget, LaneKey, Payload,
-        RetryOn, RetryPolicy, Subscription, TargetUrl, now,
+        Answer, Attempt, Auth, DeliveryId, DocumentEvent, EventName, FailureKind, Happening, HttpTarget, LaneKey,
+        Payload, RetryOn, RetryPolicy, Subscription, TargetUrl, now,
     },
     webhook::{Client, Request},
 };
@@ -47,6 +49,8 @@ fn subscription(url: &str) -> Subscription {
         payload: Payload::ContractFit,
         file: None,
         target: HttpTarget { url, template: false, method: Method::POST, headers: HeaderMap::new(), timeout: GENEROUS },
+        auth: Auth::Fixed,
+        signing_secrets: Vec::new(),
         retry: RetryPolicy {
             on: RetryOn::AnyFailure,
             backoff: Duration::from_secs(2),

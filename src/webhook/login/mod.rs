@@ -1,0 +1,56 @@
+//! Logins: how a request gets its token. `request` says what is asked, `token` reads the answer, `keeper` remembers it
+//! for as long as it is good; here is the exchange with the login itself.
+//!
+//! What goes wrong here is `auth`, whatever it is: it says nothing about the webhook's target. The reason never repeats
+//! what was sent to the login, nor what it answered.
+
+mod keeper;
+mod request;
+mod token;
+
+use http::HeaderValue;
+use tokio::time::{Instant, timeout_at};
+
+pub(super) use self::keeper::TokenKeeper;
+use self::token::Token;
+use super::{answer, client::Client, errors::Failure};
+use crate::domain::{FailureKind, Subscription, TokenSource};
+
+impl Client {
+    /// The `Authorization` of a subscription with a token from `source`, by `deadline`. `refused` is the one that the
+    /// target answered with 401: it is not given again, unless the login itself gives it again.
+    pub(super) async fn authorization(
+        &self,
+        subscription: &Subscription,
+        source: &TokenSource,
+        refused: Option<&HeaderValue>,
+        deadline: Instant,
+    ) -> Result<HeaderValue, Failure> {
+        let why = match timeout_at(deadline, self.tokens().get(subscription, refused, self.log_in(source))).await {
+            Ok(Ok(authorization)) => return Ok(authorization),
+            Ok(Err(why)) => why,
+            Err(_elapsed) => "it gave no token within the deadline".to_owned(),
+        };
+        let text = if refused.is_some() {
+            format!("the target answered 401 to its token, and the next login failed: {why}")
+        } else {
+            format!("the login failed, so the webhook was not sent: {why}")
+        };
+        Err(Failure::new(FailureKind::Auth, text))
+    }
+
+    /// Asks for a token. The error says why there is none, for people.
+    async fn log_in(&self, source: &TokenSource) -> Result<Token, String> {
+        let broken = |Failure { kind, text }| format!("{kind}: {text}");
+        let response = self.fetch(request::build(source)).await.map_err(broken)?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(format!("it answered {}", status.as_u16()));
+        }
+        let (body, cut) = answer::read_body(response).await.map_err(|error| broken(self.classify(&error)))?;
+        if cut {
+            return Err(format!("its answer is longer than {} KiB", answer::MAX_RESPONSE_BYTES / 1024));
+        }
+        token::read(source, &body).map_err(|none| none.to_string())
+    }
+}
