@@ -3,7 +3,7 @@
 use super::{File, expect_none, files};
 
 /// Where each dependency may be named. What is not listed may be named everywhere.
-const DEPENDENCIES: [(&str, &[&str]); 21] = [
+const DEPENDENCIES: [(&str, &[&str]); 23] = [
     ("lapin", &["src/broker/"]),
     ("prost", &["src/broker/codec/"]),
     ("prost_types", &["src/broker/codec/"]),
@@ -11,7 +11,9 @@ const DEPENDENCIES: [(&str, &[&str]); 21] = [
     ("reqwest", &["src/webhook/", "src/cli/healthcheck.rs"]),
     ("hyper", &["src/webhook/"]),
     ("rustls", &["src/webhook/", "src/broker/connection.rs"]),
-    ("axum", &["src/admin/", "src/cli/receive.rs"]),
+    ("axum", &["src/admin/", "src/artifacts/serve.rs", "src/cli/receive.rs"]),
+    ("object_store", &["src/artifacts/cloud.rs"]),
+    ("aws_lc_rs", &["src/artifacts/"]),
     ("std::env", &["src/config/mod.rs"]),
     ("ipnet", &["src/config/", "src/webhook/"]),
     ("governor", &["src/cli/publish/pace.rs"]),
@@ -29,7 +31,7 @@ const DEPENDENCIES: [(&str, &[&str]); 21] = [
 
 /// Which parts of the crate a part may import, besides itself. `app`, `cli` and `main` put things together: they may
 /// import everything.
-const PARTS: [(&str, &[&str]); 11] = [
+const PARTS: [(&str, &[&str]); 12] = [
     ("domain", &[]),
     ("backoff", &[]),
     ("policy", &["domain"]),
@@ -40,14 +42,18 @@ const PARTS: [(&str, &[&str]); 11] = [
     ("telemetry", &["config"]),
     ("broker", &["backoff", "config", "domain", "policy"]),
     ("admin", &["broker"]),
+    ("artifacts", &["config", "domain"]),
     ("flow", &["broker", "config", "domain", "payload", "policy", "store", "webhook"]),
 ];
 
 /// Thinks, and does nothing else.
-const PURE: [&str; 7] = [
+const PURE: [&str; 10] = [
     "src/domain/",
     "src/policy/",
     "src/payload/",
+    "src/artifacts/path.rs",
+    "src/artifacts/sas.rs",
+    "src/artifacts/signature.rs",
     "src/flow/decide.rs",
     "src/flow/intake.rs",
     "src/flow/matching.rs",
