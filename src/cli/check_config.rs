@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::{
+    artifacts::ArtifactStore,
     config::{self, Config},
     domain::Subscription,
     store::{self, Defaults},
@@ -33,7 +34,21 @@ pub fn run(
         }
     };
     write!(out, "# The settings in force, secrets hidden.\n{}", config::render(&config))?;
-    subscriptions(&config, out)
+    // Both, so that all that is wrong is told at once.
+    let artifacts_are_sound = artifacts(&config, out)?;
+    Ok(subscriptions(&config, out)? && artifacts_are_sound)
+}
+
+fn artifacts(config: &Config, out: &mut impl Write) -> io::Result<bool> {
+    match ArtifactStore::from_config(&config.artifacts) {
+        Ok(store) => {
+            for warning in store.iter().flat_map(ArtifactStore::warnings) {
+                writeln!(out, "\n# Warning: {warning}")?;
+            }
+            Ok(true)
+        }
+        Err(error) => writeln!(out, "\n# {error}").map(|()| false),
+    }
 }
 
 fn subscriptions(config: &Config, out: &mut impl Write) -> io::Result<bool> {
