@@ -127,6 +127,16 @@ mod tests {
     }
 
     #[test]
+    fn it_tells_what_is_wrong_with_the_artifact_store_and_what_is_to_be_known() {
+        let (is_well, out) = check("subscriptions: []", &[("ARTIFACTS__URL", "s3://exports")]);
+        assert!(!is_well && out.contains("# artifacts: links to S3 need an access key"), "{out}");
+        let variables = [("ARTIFACTS__URL", "gs://exports"), ("ARTIFACTS__OPTIONS", "google_bearer_token=hunter2")];
+        let (is_well, out) = check("subscriptions: []", &variables);
+        assert!(is_well && out.contains("# Warning: ") && out.contains("12 hours"), "{out}");
+        assert!(!out.contains("hunter2"), "{out}");
+    }
+
+    #[test]
     fn it_tells_all_problems_of_the_subscriptions() {
         let (is_well, out) = check("subscriptions: [{id: a}]", &[]);
         assert!(!is_well);

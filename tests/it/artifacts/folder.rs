@@ -247,7 +247,7 @@ async fn a_file_is_streamed_whole_however_large_it_is() {
 async fn the_running_service_serves_links_that_any_replica_with_its_keys_has_made() {
     let folder = TempDir::new().unwrap();
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let (base, keys) = (format!("http://{free}/files/of/relay/"), format!("{OTHER_KEY},{KEY}"));
+    let (base, keys) = (format!("http://{free}/:files/*of/relay/"), format!("{OTHER_KEY},{KEY}"));
     let older = ArtifactStore::from_config(&config(&folder, &base, &free, KEY).artifacts).unwrap().unwrap();
     fs::write(folder.path().join("files/a.pdf"), CONTENT).unwrap();
     let url = format!("file://{}", folder.path().join("files").display());
