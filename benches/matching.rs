@@ -76,7 +76,7 @@ fn subscriptions(size: usize) -> Result<Vec<docrelay::domain::Subscription>> {
         max_attempts: 10,
         max_age: Duration::from_hours(24),
     };
-    let defaults = Defaults { timeout: Duration::from_secs(15), retry, max_in_flight: 32 };
+    let defaults = Defaults { timeout: Duration::from_secs(15), retry, max_in_flight: 32, links: true };
     parse(&text, &defaults).map_err(|problems| anyhow::anyhow!("{problems}"))
 }
 

@@ -14,8 +14,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admin::{self, Readiness},
+    artifacts::{ArtifactStore, serve::Downloads},
     broker::{BrokerOutbox, ConsumerSettings, Consumers, Inbound, Publisher, topology::Topology},
     config::Config,
+    domain,
     flow::{Flow, FlowSettings, StopSignals},
     store::Subscriptions,
     webhook::Client,
@@ -64,6 +66,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 pub struct Service {
     /// Where health is served.
     pub admin: SocketAddr,
+    /// Where exported files are served; `None` when they are not in a local folder.
+    pub downloads: Option<SocketAddr>,
     /// Notified, it makes the service read its subscriptions again.
     pub reload: Arc<Notify>,
     stopping: CancellationToken,
@@ -95,12 +99,14 @@ impl Service {
         let subscriptions = Subscriptions::load(config.subscriptions.file.clone(), (&config).into()).await?;
         let subscriptions = Arc::new(subscriptions);
         let client = Client::new(&config.egress, config.delivery.connect_timeout, &[])?;
+        let artifacts = ArtifactStore::from_config(&config.artifacts)?;
         let listener = TcpListener::bind(config.admin.listen).await;
         let listener = listener.with_context(|| format!("cannot listen on {} (admin.listen)", config.admin.listen))?;
         let admin_address = listener.local_addr()?;
 
         let (messages, tasks, reload) = (TaskTracker::new(), TaskTracker::new(), Arc::new(Notify::new()));
         let (stopping, stopped, give_up) = Default::default();
+        let downloads = serve_downloads(artifacts.as_ref(), config.api.listen, &tasks, &stopped).await?;
         let stop = StopSignals::default();
         let topology = Arc::new(Topology::new(&config.broker));
 
@@ -110,14 +116,9 @@ impl Service {
         let standing = publisher.standing();
         let outbox = BrokerOutbox::new(publisher, topology.names.clone());
         let source = Arc::clone(&subscriptions);
-        let flow: Arc<Flows> = Arc::new(Flow::new(
-            outbox,
-            client,
-            move || source.current(),
-            standing.clone(),
-            flow_settings(&config),
-            stop.clone(),
-        ));
+        let flow =
+            Flow::new(outbox, client, move || source.current(), standing.clone(), flow_settings(&config), stop.clone());
+        let flow: Arc<Flows> = Arc::new(flow.with_artifacts(artifacts));
 
         let settings = ConsumerSettings {
             largest_message: config.events.max_bytes + PARKED_OVERHEAD,
@@ -138,6 +139,7 @@ impl Service {
         ));
         Ok(Self {
             admin: admin_address,
+            downloads,
             reload,
             stopping,
             stop,
@@ -210,6 +212,31 @@ async fn follow_consuming(flow: Arc<Flows>, mut consuming: watch::Receiver<bool>
             () = stopping.cancelled() => return,
         }
     }
+}
+
+/// Serves what links to exported files lead to, if that is here, and gives its address. Says what is to be known about
+/// the store that links are made for.
+async fn serve_downloads(
+    artifacts: Option<&ArtifactStore>,
+    listen: Option<SocketAddr>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<SocketAddr>> {
+    for warning in artifacts.iter().flat_map(|store| store.warnings()) {
+        tracing::warn!("{warning}");
+    }
+    let (Some(store), Some(listen)) = (artifacts, listen) else { return Ok(None) };
+    let bound = Downloads::bind(store, listen, domain::now).await;
+    let Some(downloads) = bound.with_context(|| format!("cannot listen on {listen} (api.listen)"))? else {
+        return Ok(None);
+    };
+    let (address, stop) = (downloads.address(), stop.clone());
+    tasks.spawn(async move {
+        if let Err(error) = downloads.serve(stop).await {
+            tracing::error!(%error, "Exported files are not served any more");
+        }
+    });
+    Ok(Some(address))
 }
 
 async fn serve_admin(listener: TcpListener, readiness: Readiness, stop: CancellationToken) {

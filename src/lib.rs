@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod artifacts;
 mod backoff;
 pub mod broker;
 pub mod cli;

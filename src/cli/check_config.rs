@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::{
+    artifacts::ArtifactStore,
     config::{self, Config},
     domain::Subscription,
     store::{self, Defaults},
@@ -33,7 +34,21 @@ pub fn run(
         }
     };
     write!(out, "# The settings in force, secrets hidden.\n{}", config::render(&config))?;
-    subscriptions(&config, out)
+    // Both, so that all that is wrong is told at once.
+    let artifacts_are_sound = artifacts(&config, out)?;
+    Ok(subscriptions(&config, out)? && artifacts_are_sound)
+}
+
+fn artifacts(config: &Config, out: &mut impl Write) -> io::Result<bool> {
+    match ArtifactStore::from_config(&config.artifacts) {
+        Ok(store) => {
+            for warning in store.iter().flat_map(ArtifactStore::warnings) {
+                writeln!(out, "\n# Warning: {warning}")?;
+            }
+            Ok(true)
+        }
+        Err(error) => writeln!(out, "\n# {error}").map(|()| false),
+    }
 }
 
 fn subscriptions(config: &Config, out: &mut impl Write) -> io::Result<bool> {
@@ -109,6 +124,16 @@ mod tests {
         assert!(!is_well);
         assert!(out.contains("2 problems in the settings"), "{out}");
         assert!(out.contains("broker.prefetch") && out.contains("log.format"), "{out}");
+    }
+
+    #[test]
+    fn it_tells_what_is_wrong_with_the_artifact_store_and_what_is_to_be_known() {
+        let (is_well, out) = check("subscriptions: []", &[("ARTIFACTS__URL", "s3://exports")]);
+        assert!(!is_well && out.contains("# artifacts: links to S3 need an access key"), "{out}");
+        let variables = [("ARTIFACTS__URL", "gs://exports"), ("ARTIFACTS__OPTIONS", "google_bearer_token=hunter2")];
+        let (is_well, out) = check("subscriptions: []", &variables);
+        assert!(is_well && out.contains("# Warning: ") && out.contains("12 hours"), "{out}");
+        assert!(!out.contains("hunter2"), "{out}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Layers, later ones win: `config/default.toml` (compiled in), files given by `--config`, environment variables.
 
+mod artifacts;
 mod check;
 mod layers;
 mod problems;
@@ -14,6 +15,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use ipnet::IpNet;
 
 pub use self::{
+    artifacts::{ApiConfig, ArtifactsConfig, ArtifactsPlace, Cloud, SigningKey},
     check::load,
     problems::{Problem, Problems, did_you_mean},
     render::render,
@@ -35,6 +37,8 @@ pub struct Config {
     pub events: EventsConfig,
     /// Where subscriptions come from.
     pub subscriptions: SubscriptionsConfig,
+    /// What is served to others.
+    pub api: ApiConfig,
     /// Health and metrics.
     pub admin: AdminConfig,
     /// Defaults for deliveries.
@@ -43,6 +47,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// Which addresses may be connected to.
     pub egress: EgressConfig,
+    /// Exported files, and links to them.
+    pub artifacts: ArtifactsConfig,
     /// Stopping.
     pub shutdown: ShutdownConfig,
     /// Logs.

@@ -111,6 +111,23 @@ impl Reader<'_> {
 
     /// A list; from the environment, with commas between. Each item that `parse` refuses is a problem of its own.
     pub(super) fn list<T>(&mut self, key: &str, expected: &str, parse: impl Fn(&str) -> Option<T>) -> Vec<T> {
+        let complain = |item: &str, _| format!("expected {expected}, got {item:?}");
+        self.items(key, expected, parse, complain)
+    }
+
+    /// The same for a list of secrets: what is wrong with one is told by its place in the list.
+    pub(super) fn secrets<T>(&mut self, key: &str, expected: &str, parse: impl Fn(&str) -> Option<T>) -> Vec<T> {
+        let complain = |_: &str, number: usize| format!("expected {expected}, got something else as item {number}");
+        self.items(key, expected, parse, complain)
+    }
+
+    fn items<T>(
+        &mut self,
+        key: &str,
+        expected: &str,
+        parse: impl Fn(&str) -> Option<T>,
+        complain: impl Fn(&str, usize) -> String,
+    ) -> Vec<T> {
         let items = self.read(key, &format!("a list of {expected}"), |value| match &value.kind {
             ValueKind::String(text) => {
                 Some(text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect())
@@ -125,10 +142,10 @@ impl Reader<'_> {
             _ => None,
         });
         let mut list = Vec::with_capacity(items.len());
-        for item in items {
-            match parse(&item) {
+        for (index, item) in items.iter().enumerate() {
+            match parse(item) {
                 Some(item) => list.push(item),
-                None => self.problem(key, format!("expected {expected}, got {item:?}")),
+                None => self.problem(key, complain(item, index + 1)),
             }
         }
         list

@@ -2,8 +2,8 @@
 
 use url::Url;
 
-use super::{Config, Declare, LogFormat, read::size};
-use crate::domain::Secret;
+use super::{ApiConfig, ArtifactsConfig, ArtifactsPlace, Config, Declare, LogFormat, read::size};
+use crate::domain::{Secret, Timestamp};
 
 /// What stands for a secret.
 const HIDDEN: &str = "***";
@@ -11,7 +11,8 @@ const HIDDEN: &str = "***";
 /// All settings in force as TOML. Secrets are hidden, so it is safe to show; it is not meant to be read back.
 #[must_use]
 pub fn render(config: &Config) -> String {
-    let Config { broker, events, subscriptions, admin, delivery, limits, egress, shutdown, log } = config;
+    let Config { broker, events, subscriptions, api, admin, delivery, limits, egress, artifacts, shutdown, log } =
+        config;
     let mut toml = Toml(Vec::new());
     toml.section("broker");
     toml.text("url", &without_password(&broker.url));
@@ -34,6 +35,7 @@ pub fn render(config: &Config) -> String {
     toml.text("max_bytes", &size(events.max_bytes));
     toml.section("subscriptions");
     toml.text("file", &subscriptions.file.display().to_string());
+    render_api(&mut toml, api);
     toml.section("admin");
     toml.text("listen", &admin.listen.to_string());
     toml.section("delivery");
@@ -47,6 +49,7 @@ pub fn render(config: &Config) -> String {
     toml.section("egress");
     toml.list("allow", &egress.allow);
     toml.list("deny", &egress.deny);
+    render_artifacts(&mut toml, artifacts);
     toml.section("shutdown");
     toml.duration("grace", shutdown.grace);
     toml.section("log");
@@ -60,6 +63,23 @@ pub fn render(config: &Config) -> String {
     );
     toml.text("level", &log.level);
     toml.0.concat()
+}
+
+fn render_api(toml: &mut Toml, api: &ApiConfig) {
+    toml.section("api");
+    toml.text("listen", &api.listen.map(|address| address.to_string()).unwrap_or_default());
+}
+
+/// What comes from `AZURE_*`, `AWS_*` and `GOOGLE_*` is not shown: those variables are not ours.
+fn render_artifacts(toml: &mut Toml, artifacts: &ArtifactsConfig) {
+    toml.section("artifacts");
+    toml.text("url", &artifacts.place.as_ref().map(ArtifactsPlace::to_url).unwrap_or_default());
+    toml.text("public_url", artifacts.public_url.as_ref().map(Url::as_str).unwrap_or_default());
+    let keys: Vec<String> = artifacts.signing_keys.iter().map(|key| format!("{}:{HIDDEN}", key.id)).collect();
+    toml.list("signing_keys", &keys);
+    let options: Vec<String> = artifacts.options.keys().map(|name| format!("{name}={HIDDEN}")).collect();
+    toml.list("options", &options);
+    toml.text("credentials_expire", &artifacts.credentials_expire.map(Timestamp::to_rfc3339).unwrap_or_default());
 }
 
 /// TOML in the making, line by line.

@@ -92,11 +92,12 @@ impl<C: Courier> Flow<C> {
             // Not begun, and the broker gives its message again, perhaps to another replica.
             return Carried::LeftToBroker;
         }
-        owed.attempts += 1;
-        let attempt = self.attempt(work, subscription, stay.key().delivery, owed.attempts).await;
+        let attempt = self.attempt(work, subscription, stay.key().delivery, owed.attempts + 1).await;
         permit.finished(heard(&attempt));
         // Publishing its result takes no place from other attempts.
         drop(window);
+        // What cannot be sent spends no attempt: none was made.
+        owed.attempts += u32::from(!matches!(attempt.answer, Answer::Unsendable { .. }));
         let now = now();
         match decide::after_attempt(owed.attempts, &attempt.answer, age(work, now), &subscription.retry) {
             Step::End(ending) => {
@@ -130,11 +131,9 @@ impl<C: Courier> Flow<C> {
     async fn attempt(&self, work: &Work, subscription: &Subscription, delivery: DeliveryId, number: u32) -> Attempt {
         let (started_at, started) = (now(), Instant::now());
         let ended = |answer| Attempt { started_at, latency: started.elapsed(), answer };
-        let body = match work.body(subscription.payload, delivery, None) {
+        let body = match self.body(work, subscription, delivery, started_at).await {
             Ok(body) => body,
-            Err(error) => {
-                return ended(Answer::Unsendable { kind: FailureKind::Internal, text: error.to_string() });
-            }
+            Err(answer) => return ended(answer),
         };
         let request =
             webhook::Request { event: &work.event, subscription, delivery, attempt: number, at: started_at, body };
@@ -171,11 +170,12 @@ fn later(stay: Stay, owed: Owed, told: Option<Box<Told>>) -> Carried {
 }
 
 /// What an attempt says about its target: whether it answered at all, and how fast. Our own doing says nothing, and
-/// neither does a login that failed: it may be quite another server.
+/// neither does a login or an artifact store that failed: that is quite another server.
 fn heard(attempt: &Attempt) -> Option<(bool, Duration)> {
     match &attempt.answer {
         Answer::Response { .. } => Some((true, attempt.latency)),
-        Answer::None { kind: FailureKind::Interrupted | FailureKind::Auth, .. } | Answer::Unsendable { .. } => None,
+        Answer::None { kind: FailureKind::Interrupted | FailureKind::Auth | FailureKind::Internal, .. }
+        | Answer::Unsendable { .. } => None,
         Answer::None { .. } => Some((false, attempt.latency)),
     }
 }

@@ -4,6 +4,7 @@
 //! Reading order: `intake` (what is owed) → `carry` (one delivery) → `decide` (what follows, pure) → `settle` (what is
 //! published). `lanes` says who may send now, `register` what was done before.
 
+mod body;
 mod carry;
 mod decide;
 mod intake;
@@ -32,6 +33,7 @@ use self::{
     register::{Register, StayKey},
 };
 use crate::{
+    artifacts::ArtifactStore,
     broker::{Acked, BrokerOutbox, Confirmed, Inbound, Receipt, Source, Standing},
     domain::{Owed, Timestamp, now},
     policy::wait::Tier,
@@ -72,6 +74,7 @@ pub struct Flow<C> {
     outbox: BrokerOutbox,
     courier: C,
     subscriptions: Box<dyn Fn() -> Arc<Snapshot> + Send + Sync>,
+    artifacts: Option<ArtifactStore>,
     lanes: LaneKeeper,
     window: Semaphore,
     register: Arc<Register>,
@@ -97,6 +100,7 @@ impl<C: Courier> Flow<C> {
             outbox,
             courier,
             subscriptions: Box::new(subscriptions),
+            artifacts: None,
             lanes: LaneKeeper::new(settings.window, patience),
             window: Semaphore::new(usize::try_from(settings.window).unwrap_or(Semaphore::MAX_PERMITS).max(1)),
             register: Arc::new(Register::new()),
@@ -105,6 +109,12 @@ impl<C: Courier> Flow<C> {
             patience,
             stop,
         }
+    }
+
+    /// The same with an artifact store that links to files are made for.
+    #[must_use]
+    pub fn with_artifacts(self, artifacts: Option<ArtifactStore>) -> Self {
+        Self { artifacts, ..self }
     }
 
     /// Whether messages come in: what was done is remembered for longer while none do.

@@ -23,7 +23,7 @@ fn schema() -> jsonschema::Validator {
 }
 
 fn defaults() -> Defaults {
-    Defaults::from(&config::load(&[], std::iter::empty()).unwrap())
+    Defaults { links: true, ..Defaults::from(&config::load(&[], std::iter::empty()).unwrap()) }
 }
 
 /// What an editor sees that knows YAML and the schema.

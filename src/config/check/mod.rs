@@ -1,5 +1,7 @@
 //! From merged layers to a checked [`Config`]: the meaning of every setting, and what several must be together.
 
+mod artifacts;
+
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
@@ -23,17 +25,13 @@ use crate::domain::{RetryOn, RetryPolicy, Secret};
 
 /// Settings whose meaning is still to come. They stand in `default.toml` so that their names are settled; accepting
 /// another value and ignoring it would be a lie.
-const RESERVED: [&str; 21] = [
+const RESERVED: [&str; 17] = [
     "store.url",
-    "api.listen",
     "api.public_url",
     "limits.per_second",
     "limits.burst",
     "egress.proxy",
     "targets.amqp",
-    "artifacts.url",
-    "artifacts.public_url",
-    "artifacts.signing_keys",
     "failed.retention",
     "failed.max_bytes",
     "record.enabled",
@@ -66,19 +64,21 @@ const MAX_PREFIX: usize = 64;
 /// Every problem of every layer at once, each with its place and key. None repeats a secret.
 pub fn load(files: &[PathBuf], environment: impl Iterator<Item = (String, String)>) -> Result<Config, Problems> {
     let mut problems = Problems::none();
-    let merged = layers::merge(files, environment, &mut problems);
+    let environment: Vec<(String, String)> = environment.collect();
+    let merged = layers::merge(files, environment.iter().cloned(), &mut problems);
     let mut reader = Reader { merged: &merged, problems: &mut problems };
-    let config = config(&mut reader);
+    let config = config(&mut reader, &environment);
     refuse_reserved(&mut reader);
     check_together(&mut reader, &config);
     problems.unless_any(config)
 }
 
-fn config(read: &mut Reader<'_>) -> Config {
+fn config(read: &mut Reader<'_>, environment: &[(String, String)]) -> Config {
     Config {
         broker: broker(read),
         events: EventsConfig { max_bytes: read.bytes("events.max_bytes", EVENT_BYTES.0..=EVENT_BYTES.1) },
         subscriptions: SubscriptionsConfig { file: read.parsed("subscriptions.file", path) },
+        api: artifacts::api(read),
         admin: AdminConfig {
             listen: read
                 .parsed("admin.listen", |text| {
@@ -100,6 +100,7 @@ fn config(read: &mut Reader<'_>) -> Config {
             allow: read.list("egress.allow", NETWORK, network),
             deny: read.list("egress.deny", NETWORK, network),
         },
+        artifacts: artifacts::artifacts(read, environment),
         shutdown: ShutdownConfig { grace: read.duration("shutdown.grace", Duration::ZERO..=Duration::from_hours(1)) },
         log: LogConfig {
             format: read.choice(
@@ -160,6 +161,7 @@ fn check_together(read: &mut Reader<'_>, config: &Config) {
     {
         read.problem("broker.results_exchange", "must not be broker.events_exchange: results would come in as events");
     }
+    artifacts::check_together(read, &config.api, &config.artifacts);
 }
 
 fn refuse_reserved(read: &mut Reader<'_>) {

@@ -59,7 +59,7 @@ fn every_default_that_is_not_read_is_reserved() {
 fn reserved_settings_are_refused_until_they_mean_something() {
     for (name, value) in [
         ("STORE__URL", "postgres://user:hunter2@db/docrelay"),
-        ("API__LISTEN", "0.0.0.0:8080"),
+        ("API__PUBLIC_URL", "https://relay.example"),
         ("LIMITS__PER_SECOND", "10"),
         ("TARGETS__AMQP", "erp"),
         ("RECORD__ENABLED", "true"),

@@ -56,6 +56,8 @@ pub struct Defaults {
     pub retry: RetryPolicy,
     /// Requests in flight at its target.
     pub max_in_flight: u32,
+    /// Whether there is an artifact store that links to files can be made for.
+    pub links: bool,
 }
 
 impl From<&Config> for Defaults {
@@ -69,6 +71,7 @@ impl From<&Config> for Defaults {
                 max_age: config.delivery.max_age,
             },
             max_in_flight: config.limits.max_in_flight,
+            links: config.artifacts.place.is_some(),
         }
     }
 }
@@ -123,7 +126,7 @@ fn subscription(
     let organization = table.required("organization", notes).and_then(|at| at.parsed(notes));
     let inboxes = table.get("inboxes").map_or_else(Vec::new, |at| ids(&at, notes));
     let projects = table.get("projects").map_or_else(Vec::new, |at| ids(&at, notes));
-    let payload = table.get("payload").map_or(Some(Payload::ContractFit), |at| payload(&at, notes));
+    let payload = table.get("payload").map_or(Some(Payload::ContractFit), |at| payload(&at, defaults, notes));
     let events = table.required("events", notes).and_then(|at| events(&at, payload, notes));
     let given = auth::auth(&table, notes);
     let fixed = given.as_ref().and_then(|given| given.authorization.as_ref());
@@ -183,9 +186,13 @@ fn ids<T: FromStr<Err = BadId> + Clone + Eq + Hash>(at: &At<'_>, notes: &mut Not
     ids
 }
 
-fn payload(at: &At<'_>, notes: &mut Notes) -> Option<Payload> {
+fn payload(at: &At<'_>, defaults: &Defaults, notes: &mut Notes) -> Option<Payload> {
     let name = at.text(notes)?;
     let found = Payload::ALL.into_iter().find(|payload| payload.as_str() == name);
+    if found == Some(Payload::SmartDocumentorFile) && !defaults.links {
+        at.problem(notes, "needs an artifact store that it can link to: set artifacts.url");
+        return None;
+    }
     if found.is_none() && name == LATER_PAYLOAD {
         at.problem(notes, format!("the payload {name} is not supported yet: it comes with AMQP targets"));
     } else if found.is_none() {

@@ -17,6 +17,7 @@ pub(in crate::store) fn defaults() -> Defaults {
             max_age: Duration::from_hours(24),
         },
         max_in_flight: 32,
+        links: true,
     }
 }
 

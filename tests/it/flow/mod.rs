@@ -3,6 +3,7 @@
 mod auth;
 mod changes;
 mod delivery;
+mod exports;
 mod invalid;
 mod lanes;
 mod payloads;

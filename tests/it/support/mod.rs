@@ -1,5 +1,6 @@
 //! What the tests share.
 
+pub(crate) mod azurite;
 pub(crate) mod broker;
 pub(crate) mod node;
 pub(crate) mod proxy;

@@ -3,17 +3,19 @@
 use super::{File, expect_none, files};
 
 /// Where each dependency may be named. What is not listed may be named everywhere.
-const DEPENDENCIES: [(&str, &[&str]); 23] = [
+const DEPENDENCIES: [(&str, &[&str]); 25] = [
     ("lapin", &["src/broker/"]),
     ("prost", &["src/broker/codec/"]),
     ("prost_types", &["src/broker/codec/"]),
     ("wire", &["src/broker/codec/", "src/broker/wire.rs"]),
     ("reqwest", &["src/webhook/", "src/cli/healthcheck.rs"]),
     ("hyper", &["src/webhook/"]),
-    ("hmac", &["src/webhook/signature.rs"]),
+    ("hmac", &["src/artifacts/", "src/webhook/signature.rs"]),
     ("sha2", &["src/webhook/signature.rs"]),
     ("rustls", &["src/webhook/", "src/broker/connection.rs"]),
-    ("axum", &["src/admin/", "src/cli/receive.rs"]),
+    ("axum", &["src/admin/", "src/artifacts/serve.rs", "src/cli/receive.rs"]),
+    ("object_store", &["src/artifacts/cloud.rs"]),
+    ("aws_lc_rs", &["src/artifacts/"]),
     ("std::env", &["src/config/mod.rs"]),
     ("ipnet", &["src/config/", "src/webhook/"]),
     ("governor", &["src/cli/publish/pace.rs"]),
@@ -31,7 +33,7 @@ const DEPENDENCIES: [(&str, &[&str]); 23] = [
 
 /// Which parts of the crate a part may import, besides itself. `app`, `cli` and `main` put things together: they may
 /// import everything.
-const PARTS: [(&str, &[&str]); 11] = [
+const PARTS: [(&str, &[&str]); 12] = [
     ("domain", &[]),
     ("backoff", &[]),
     ("policy", &["domain"]),
@@ -42,14 +44,18 @@ const PARTS: [(&str, &[&str]); 11] = [
     ("telemetry", &["config"]),
     ("broker", &["backoff", "config", "domain", "policy"]),
     ("admin", &["broker"]),
-    ("flow", &["broker", "config", "domain", "payload", "policy", "store", "webhook"]),
+    ("artifacts", &["config", "domain"]),
+    ("flow", &["artifacts", "broker", "config", "domain", "payload", "policy", "store", "webhook"]),
 ];
 
 /// Thinks, and does nothing else.
-const PURE: [&str; 9] = [
+const PURE: [&str; 12] = [
     "src/domain/",
     "src/policy/",
     "src/payload/",
+    "src/artifacts/path.rs",
+    "src/artifacts/sas.rs",
+    "src/artifacts/signature.rs",
     "src/flow/decide.rs",
     "src/flow/intake.rs",
     "src/flow/matching.rs",
