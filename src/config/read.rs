@@ -1,7 +1,7 @@
 //! Reads single settings: text, durations, sizes, lists. A bad one becomes a problem and gets a stand-in, so that all
 //! problems are found in one go; with a problem noted, no [`Config`](super::Config) is made of the stand-ins.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{fmt, ops::RangeInclusive, str::FromStr, time::Duration};
 
 use ::config::{Config as Merged, Value, ValueKind};
 
@@ -132,6 +132,30 @@ impl Reader<'_> {
             }
         }
         list
+    }
+
+    /// A list of secrets; as one text, with commas or line ends between. A bad item is told by its position, not by its
+    /// text.
+    pub(super) fn secrets<T: FromStr<Err: fmt::Display>>(&mut self, key: &str, expected: &str) -> Vec<T> {
+        let items = self.read(key, &format!("a list of {expected}"), |value| match &value.kind {
+            ValueKind::String(text) => Some(text.split([',', '\n']).map(str::to_owned).collect::<Vec<_>>()),
+            ValueKind::Array(items) => items
+                .iter()
+                .map(|item| match &item.kind {
+                    ValueKind::String(text) => Some(text.clone()),
+                    _ => None,
+                })
+                .collect(),
+            _ => None,
+        });
+        let mut secrets = Vec::with_capacity(items.len());
+        for item in items.iter().map(|item| item.trim()).filter(|item| !item.is_empty()) {
+            match item.parse() {
+                Ok(secret) => secrets.push(secret),
+                Err(error) => self.problem(key, format!("item {}: {error}", secrets.len() + 1)),
+            }
+        }
+        secrets
     }
 
     fn read<T: Default>(&mut self, key: &str, expected: &str, parse: impl FnOnce(&Value) -> Option<T>) -> T {

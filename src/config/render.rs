@@ -11,7 +11,8 @@ const HIDDEN: &str = "***";
 /// All settings in force as TOML. Secrets are hidden, so it is safe to show; it is not meant to be read back.
 #[must_use]
 pub fn render(config: &Config) -> String {
-    let Config { broker, events, subscriptions, admin, delivery, limits, egress, shutdown, log } = config;
+    let Config { broker, events, subscriptions, store, secrets, admin, delivery, limits, egress, shutdown, log } =
+        config;
     let mut toml = Toml(Vec::new());
     toml.section("broker");
     toml.text("url", &without_password(&broker.url));
@@ -34,6 +35,11 @@ pub fn render(config: &Config) -> String {
     toml.text("max_bytes", &size(events.max_bytes));
     toml.section("subscriptions");
     toml.text("file", &subscriptions.file.display().to_string());
+    toml.section("store");
+    toml.text("url", &store.url.as_ref().map(without_password).unwrap_or_default());
+    toml.section("secrets");
+    let keys: Vec<String> = secrets.keys.iter().map(|key| format!("{}:{HIDDEN}", key.id())).collect();
+    toml.list("keys", &keys);
     toml.section("admin");
     toml.text("listen", &admin.listen.to_string());
     toml.section("delivery");
@@ -104,7 +110,7 @@ fn quoted(text: &str) -> String {
     quoted
 }
 
-/// The broker's URL without password and query, which may hold keys.
+/// A URL without password and query, which may hold keys.
 fn without_password(url: &Secret) -> String {
     let Ok(mut url) = Url::parse(url.reveal()) else { return HIDDEN.to_owned() };
     if url.query().is_some() {
