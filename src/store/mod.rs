@@ -1,5 +1,6 @@
 //! Subscriptions at rest: a YAML file, read again when it changes, held in memory as an index that matching reads.
 
+pub mod database;
 mod fields;
 mod file;
 mod reload;

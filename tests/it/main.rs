@@ -14,6 +14,7 @@ mod config;
 mod flow;
 mod receive;
 mod slow;
+mod store;
 mod support;
 mod tidy;
 mod webhook;

@@ -1,0 +1,5 @@
+//! The suite on PostgreSQL.
+
+use super::Database;
+
+super::conformance::conformance!(Database::postgres);
