@@ -5,3 +5,4 @@ mod delivery;
 mod invalid;
 mod lanes;
 mod retries;
+mod stored;
