@@ -94,6 +94,8 @@ impl Pool {
         let connections = AnyPoolOptions::new()
             .max_connections(MOST_CONNECTIONS)
             .acquire_timeout(CONNECT_DEADLINE)
+            // A file has no connection to lose.
+            .test_before_acquire(backend == Backend::PostgreSql)
             .after_connect(move |connection, _| {
                 Box::pin(async move {
                     if backend == Backend::Sqlite {

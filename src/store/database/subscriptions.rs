@@ -38,17 +38,10 @@ impl Store {
             {
                 return Err(InsertError::Conflict { existing });
             }
-            let known: Option<i64> = query_scalar("SELECT sequence FROM subscriptions WHERE id = $1")
-                .bind(new.id.as_str())
-                .fetch_optional(&mut *write.transaction)
-                .await?;
-            if known.is_some() {
-                return Err(InsertError::IdTaken);
-            }
-            query(
+            let inserted = query(
                 "INSERT INTO subscriptions (id, organization, origin, singular, document, secrets, created_at, updated_at, \
                  disabled_reason, deleted_at, sequence, changed) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8, NULL, $9, $9)",
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8, NULL, $9, $9) ON CONFLICT (id) DO NOTHING",
             )
             .bind(new.id.as_str())
             .bind(new.organization.as_str())
@@ -61,6 +54,9 @@ impl Store {
             .bind(write.counter.0)
             .execute(&mut *write.transaction)
             .await?;
+            if inserted.rows_affected() == 0 {
+                return Err(InsertError::IdTaken);
+            }
             let row = self.row(&mut write.transaction, &new.organization, &new.id).await?;
             write.commit().await?;
             row.ok_or_else(|| damaged(&new.id).into())

@@ -24,11 +24,11 @@ fn document(url: &str) -> Content {
     super::content(&document)
 }
 
-fn stored(name: &str) -> NewSubscription {
+pub(crate) fn stored(name: &str) -> NewSubscription {
     NewSubscription { content: document("https://first/"), ..new(name) }
 }
 
-struct Followed {
+pub(crate) struct Followed {
     folder: TempDir,
     subscriptions: Arc<Subscriptions>,
     answers: watch::Receiver<bool>,
@@ -38,7 +38,7 @@ struct Followed {
 
 impl Followed {
     /// A file with one subscription, `filed`, and the database.
-    async fn of(database: &Database) -> Self {
+    pub(crate) async fn of(database: &Database) -> Self {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), "filed");
         let defaults = Defaults::from(&config::load(&[], std::iter::empty()).unwrap());
@@ -51,7 +51,7 @@ impl Followed {
         Self { folder, subscriptions, answers, tracker, stop }
     }
 
-    async fn until_loaded(&self, count: usize) {
+    pub(crate) async fn until_loaded(&self, count: usize) {
         let mut loaded = self.subscriptions.loaded();
         timeout(DEADLINE, loaded.wait_for(|loaded| *loaded == Some(count))).await.unwrap().unwrap();
     }
@@ -64,7 +64,7 @@ impl Followed {
         self.current().by_id(&id(name)).cloned()
     }
 
-    async fn end(self) {
+    pub(crate) async fn end(self) {
         self.stop.cancel();
         self.tracker.close();
         timeout(DEADLINE, self.tracker.wait()).await.unwrap();

@@ -1,7 +1,7 @@
 //! The database of subscriptions: one suite, and each of its tests on SQLite and on PostgreSQL.
 
 mod conformance;
-mod follow;
+pub(crate) mod follow;
 mod keys;
 mod postgres;
 mod sqlite;
