@@ -37,10 +37,17 @@ impl Stored {
     /// Secrets of a row cannot be read: a key is missing, and nothing may be consumed before somebody gives it.
     pub(super) fn of(loaded: &Loaded, defaults: &Defaults) -> Result<Self, Incomplete> {
         let mut stored = Self { counter: loaded.counter, ..Self::default() };
+        let mut left_out = Vec::new();
         for row in &loaded.rows {
-            if let Err(cause @ BadDocument::Secrets(_)) = stored.put(row, defaults) {
-                return Err(Incomplete { id: row.id.clone(), cause });
+            match stored.put(row, defaults) {
+                Ok(()) => {}
+                Err(cause @ BadDocument::Secrets(_)) => return Err(Incomplete { id: row.id.clone(), cause }),
+                Err(cause) => left_out.push((row, cause)),
             }
+        }
+        // At the end: a load that is not complete is done again and again, and would tell it again and again.
+        for (row, cause) in left_out {
+            tell(row, &cause);
         }
         Ok(stored)
     }
@@ -50,8 +57,9 @@ impl Stored {
         let mut after = self.clone();
         after.counter = changes.counter;
         for row in &changes.rows {
-            // It has been told.
-            drop(after.put(row, defaults));
+            if let Err(cause) = after.put(row, defaults) {
+                tell(row, &cause);
+            }
         }
         for tombstone in &changes.gone {
             if let Some(place) = after.places.remove(&tombstone.id) {
@@ -77,19 +85,16 @@ impl Stored {
     }
 
     fn put(&mut self, row: &Row, defaults: &Defaults) -> Result<(), BadDocument> {
-        match from_document(row, defaults) {
-            Ok(subscription) => {
-                self.places.insert(row.id.clone(), row.sequence);
-                self.by_place.insert(row.sequence, Arc::new(subscription));
-                Ok(())
-            }
-            Err(error) => {
-                tracing::error!(
-                    subscription.id = %row.id, organization.id = %row.organization, %error,
-                    "Stored subscription cannot be read"
-                );
-                Err(error)
-            }
-        }
+        let subscription = from_document(row, defaults)?;
+        self.places.insert(row.id.clone(), row.sequence);
+        self.by_place.insert(row.sequence, Arc::new(subscription));
+        Ok(())
     }
+}
+
+fn tell(row: &Row, error: &BadDocument) {
+    tracing::error!(
+        subscription.id = %row.id, organization.id = %row.organization, %error,
+        "Stored subscription cannot be read"
+    );
 }

@@ -9,7 +9,7 @@ use docrelay::store::database::{Store, StoreError};
 use tokio::{process::Command, time::Instant};
 
 use super::{Database, at, id, new, organization, ring};
-use crate::support::broker::eventually;
+use crate::support::broker::{docrelay, eventually, ran};
 
 super::conformance::conformance!(Database::postgres);
 
@@ -37,6 +37,20 @@ impl Drop for Server {
         let stopped = std::process::Command::new(SCRIPT).arg("stop").arg(&self.0).output();
         assert!(stopped.is_ok_and(|done| done.status.success()) || std::thread::panicking());
     }
+}
+
+#[tokio::test]
+async fn several_processes_may_make_the_tables_at_once() {
+    let database = Database::postgres().await;
+    let all = (0..4).map(|_| {
+        let mut command = docrelay(&["keys", "create", "--operator"]);
+        command.envs(database.environment());
+        ran(command)
+    });
+    for ran in futures_util::future::join_all(all).await {
+        ran.fine();
+    }
+    assert_eq!(database.open().await.list_keys().await.unwrap().len(), 4);
 }
 
 #[tokio::test]
