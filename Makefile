@@ -10,7 +10,7 @@ help: ## Say what can be made
 demo: ## See it work: broker, service, receivers, events, and a table of what happened (about a minute after the build)
 	@scripts/demo
 
-test: ## Every test, against a private RabbitMQ node
+test: ## Every test, against a private RabbitMQ node and a private PostgreSQL server
 	@scripts/test
 
 test-fast: ## The tests that need no other server than RabbitMQ and no patience: under five minutes after the build

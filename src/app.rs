@@ -19,7 +19,7 @@ use crate::{
     config::Config,
     domain,
     flow::{Flow, FlowSettings, StopSignals},
-    store::Subscriptions,
+    store::{StoreSource, Subscriptions},
     webhook::Client,
 };
 
@@ -96,8 +96,7 @@ impl Service {
     /// # Errors
     /// When the subscriptions cannot be read, the address is taken, or TLS cannot be set up.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
-        let subscriptions = Subscriptions::load(config.subscriptions.file.clone(), (&config).into()).await?;
-        let subscriptions = Arc::new(subscriptions);
+        let (subscriptions, store) = sources(&config).await?;
         let client = Client::new(&config.egress, config.delivery.connect_timeout, &[])?;
         let artifacts = ArtifactStore::from_config(&config.artifacts)?;
         let listener = TcpListener::bind(config.admin.listen).await;
@@ -130,13 +129,15 @@ impl Service {
         tasks.spawn(follow_consuming(Arc::clone(&flow), consuming.clone(), CancellationToken::clone(&stopping)));
         subscriptions.watch(&tasks, CancellationToken::clone(&stopping), Arc::clone(&reload));
         let readiness =
-            Readiness::new(standing, consuming, subscriptions.loaded(), CancellationToken::clone(&stopping));
+            Readiness::new(standing, consuming, subscriptions.loaded(), CancellationToken::clone(&stopping))
+                .with_store(store.as_ref().map(StoreSource::answers));
+        if let Some(store) = store {
+            store.follow(Arc::clone(&subscriptions), &tasks, CancellationToken::clone(&stopped));
+        }
         tasks.spawn(serve_admin(listener, readiness, CancellationToken::clone(&stopped)));
-        let consuming = tasks.spawn(consumers.run(
-            hand_to(flow, messages.clone()),
-            stop.draining.clone(),
-            CancellationToken::clone(&stopped),
-        ));
+        let run =
+            consumers.run(hand_to(flow, messages.clone()), stop.draining.clone(), CancellationToken::clone(&stopped));
+        let consuming = tasks.spawn(once_loaded(subscriptions.loaded(), stop.draining.clone(), run));
         Ok(Self {
             admin: admin_address,
             downloads,
@@ -186,6 +187,14 @@ impl Service {
     }
 }
 
+/// Where subscriptions come from: the file, which is read here, and the store, which may be away.
+async fn sources(config: &Config) -> anyhow::Result<(Arc<Subscriptions>, Option<StoreSource>)> {
+    let subscriptions = Subscriptions::load(config.subscriptions.file.clone(), config.into()).await?;
+    let Some(url) = config.store.url.clone() else { return Ok((Arc::new(subscriptions), None)) };
+    let store = StoreSource::open(url, config.secrets.keys.clone()).await?;
+    Ok((Arc::new(subscriptions.beside_a_store()), Some(store)))
+}
+
 fn flow_settings(config: &Config) -> FlowSettings {
     FlowSettings {
         max_event_bytes: config.events.max_bytes,
@@ -200,6 +209,18 @@ fn hand_to(flow: Arc<Flows>, messages: TaskTracker) -> impl Fn(Inbound) + Send +
     move |message| {
         let flow = Arc::clone(&flow);
         messages.spawn(async move { flow.on_message(message).await });
+    }
+}
+
+/// Nothing is consumed before every source of subscriptions was loaded once: an event would find nobody.
+async fn once_loaded(
+    mut loaded: watch::Receiver<Option<usize>>,
+    draining: CancellationToken,
+    consuming: impl Future<Output = ()>,
+) {
+    let is_complete = async { loaded.wait_for(Option::is_some).await.is_ok() };
+    if draining.run_until_cancelled(is_complete).await == Some(true) {
+        consuming.await;
     }
 }
 

@@ -15,6 +15,7 @@ pub mod domain;
 pub mod flow;
 pub mod payload;
 pub mod policy;
+pub mod secrets;
 pub mod store;
 pub mod telemetry;
 pub mod webhook;

@@ -13,6 +13,7 @@ pub struct Readiness {
     publishing: watch::Receiver<Standing>,
     consuming: watch::Receiver<bool>,
     subscriptions: watch::Receiver<Option<usize>>,
+    store: Option<watch::Receiver<bool>>,
     stopping: CancellationToken,
 }
 
@@ -25,6 +26,8 @@ pub struct Report {
     pub consuming: bool,
     /// How many subscriptions there are; `None` before the first complete load. None at all is no fault.
     pub subscriptions: Option<usize>,
+    /// Whether the store answers; `None` without one. While it is away, what was loaded stays in force.
+    pub store: Option<bool>,
     /// Whether the service is about to end.
     pub stopping: bool,
 }
@@ -38,7 +41,13 @@ impl Readiness {
         subscriptions: watch::Receiver<Option<usize>>,
         stopping: CancellationToken,
     ) -> Self {
-        Self { publishing, consuming, subscriptions, stopping }
+        Self { publishing, consuming, subscriptions, store: None, stopping }
+    }
+
+    /// The same, with a store that must answer.
+    #[must_use]
+    pub fn with_store(self, answers: Option<watch::Receiver<bool>>) -> Self {
+        Self { store: answers, ..self }
     }
 
     /// The conditions now.
@@ -48,6 +57,7 @@ impl Readiness {
             publishing: *self.publishing.borrow(),
             consuming: *self.consuming.borrow(),
             subscriptions: *self.subscriptions.borrow(),
+            store: self.store.as_ref().map(|answers| *answers.borrow()),
             stopping: self.stopping.is_cancelled(),
         }
     }
@@ -57,7 +67,11 @@ impl Report {
     /// Whether every condition is met.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.publishing == Standing::Open && self.consuming && self.subscriptions.is_some() && !self.stopping
+        self.publishing == Standing::Open
+            && self.consuming
+            && self.subscriptions.is_some()
+            && self.store != Some(false)
+            && !self.stopping
     }
 }
 
@@ -74,6 +88,11 @@ impl fmt::Display for Report {
             Some(count) => writeln!(f, "subscriptions: {count} loaded")?,
             None => writeln!(f, "subscriptions: not loaded")?,
         }
+        match self.store {
+            None => {}
+            Some(true) => writeln!(f, "store: connected")?,
+            Some(false) => writeln!(f, "store: away, what was loaded stays in force")?,
+        }
         if self.stopping { writeln!(f, "stopping") } else { Ok(()) }
     }
 }
@@ -83,17 +102,19 @@ mod tests {
     use super::*;
 
     const READY: Report =
-        Report { publishing: Standing::Open, consuming: true, subscriptions: Some(2), stopping: false };
+        Report { publishing: Standing::Open, consuming: true, subscriptions: Some(2), store: None, stopping: false };
 
     #[test]
     fn everything_together_is_ready_and_each_condition_alone_is_not() {
         assert!(READY.is_ready());
         assert!(Report { subscriptions: Some(0), ..READY }.is_ready());
+        assert!(Report { store: Some(true), ..READY }.is_ready());
         for missing in [
             Report { publishing: Standing::Disconnected, ..READY },
             Report { publishing: Standing::Blocked, ..READY },
             Report { consuming: false, ..READY },
             Report { subscriptions: None, ..READY },
+            Report { store: Some(false), ..READY },
             Report { stopping: true, ..READY },
         ] {
             assert!(!missing.is_ready(), "{missing}");
@@ -103,7 +124,15 @@ mod tests {
     #[test]
     fn a_report_has_one_line_for_each_condition() {
         assert_eq!(READY.to_string(), "publishing: connected\nconsuming: yes\nsubscriptions: 2 loaded\n");
-        let stopping = Report { publishing: Standing::Blocked, consuming: false, subscriptions: None, stopping: true };
+        let away = Report { store: Some(false), ..READY }.to_string();
+        assert!(away.ends_with("store: away, what was loaded stays in force\n"), "{away}");
+        let stopping = Report {
+            publishing: Standing::Blocked,
+            consuming: false,
+            subscriptions: None,
+            store: None,
+            stopping: true,
+        };
         assert_eq!(stopping.to_string(), "publishing: blocked\nconsuming: no\nsubscriptions: not loaded\nstopping\n");
     }
 }

@@ -1,8 +1,13 @@
-//! Where commands get their settings from.
+//! Where commands get their settings and the store from.
 
 use std::path::PathBuf;
 
-use crate::config::{self, Config};
+use anyhow::Context as _;
+
+use crate::{
+    config::{self, Config},
+    store::database::Store,
+};
 
 /// The settings in force for a command.
 ///
@@ -10,4 +15,13 @@ use crate::config::{self, Config};
 /// Every problem at once.
 pub(super) fn load_config(files: &[PathBuf]) -> anyhow::Result<Config> {
     Ok(config::load(files, config::environment())?)
+}
+
+/// The store that the settings name.
+///
+/// # Errors
+/// They name none, or it cannot be opened.
+pub(super) async fn open_store(config: &Config) -> anyhow::Result<Store> {
+    let url = config.store.url.as_ref().context("there is no store: set store.url (DOCRELAY__STORE__URL)")?;
+    Ok(Store::open(url, config.secrets.keys.clone()).await?)
 }

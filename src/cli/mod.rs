@@ -6,10 +6,12 @@
 pub mod check_config;
 mod dead;
 mod healthcheck;
+mod keys;
 mod load;
 mod publish;
 pub mod receive;
 mod results;
+mod secrets;
 mod topology;
 
 use std::{io, path::PathBuf, process::ExitCode};
@@ -77,6 +79,8 @@ enum Command {
     Dead(dead::Args),
     Healthcheck(healthcheck::Args),
     Receive(receive::Args),
+    Secrets(secrets::Args),
+    Keys(keys::Args),
 }
 
 /// Does what was asked for.
@@ -84,10 +88,11 @@ enum Command {
 /// # Errors
 /// What went wrong, for people. A command that worked but found something amiss answers with a code instead.
 pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    // These two need no settings that are right.
+    // These need no settings that are right, or not always.
     match cli.command {
         Command::CheckConfig => return check_config(&cli.config),
         Command::Receive(args) => return receive::run(args, until_interrupted()).await.map(|()| ExitCode::SUCCESS),
+        Command::Secrets(args) => return secrets::run(args, &cli.config).await,
         _ => {}
     }
     let config = load_config(&cli.config)?;
@@ -98,12 +103,13 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     // A command tells its own errors; what libraries log about them on the way would only say it twice.
     telemetry::init(&LogConfig { level: "off".to_owned(), ..config.log.clone() }, Output::Stderr)?;
     match cli.command {
-        Command::Run | Command::CheckConfig | Command::Receive(_) => Ok(ExitCode::SUCCESS),
+        Command::Run | Command::CheckConfig | Command::Receive(_) | Command::Secrets(_) => Ok(ExitCode::SUCCESS),
         Command::Topology(args) => topology::run(args, &config).await,
         Command::Publish(args) => publish::run(args, &config).await,
         Command::Results(args) => results::run(args, &config).await,
         Command::Dead(args) => dead::run(args, &config).await,
         Command::Healthcheck(args) => healthcheck::run(args, &config).await,
+        Command::Keys(args) => keys::run(args, &config).await,
     }
 }
 

@@ -20,7 +20,7 @@ pub use self::{
     problems::{Problem, Problems, did_you_mean},
     render::render,
 };
-use crate::domain::Secret;
+use crate::{domain::Secret, secrets::KeyRing};
 
 /// The process's environment, for [`load`]. What is not Unicode is read with its bad bytes replaced.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
@@ -39,6 +39,10 @@ pub struct Config {
     pub subscriptions: SubscriptionsConfig,
     /// What is served to others.
     pub api: ApiConfig,
+    /// The database.
+    pub store: StoreConfig,
+    /// What stored secrets are encrypted with.
+    pub secrets: SecretsConfig,
     /// Health and metrics.
     pub admin: AdminConfig,
     /// Defaults for deliveries.
@@ -101,6 +105,20 @@ pub struct EventsConfig {
 pub struct SubscriptionsConfig {
     /// The YAML file.
     pub file: PathBuf,
+}
+
+/// `store.*`
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// Where the database is, with credentials; `None` without one.
+    pub url: Option<Secret>,
+}
+
+/// `secrets.*`
+#[derive(Debug, Clone)]
+pub struct SecretsConfig {
+    /// The first key encrypts, all of them decrypt.
+    pub keys: KeyRing,
 }
 
 /// `admin.*`

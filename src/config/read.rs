@@ -109,43 +109,40 @@ impl Reader<'_> {
         })
     }
 
-    /// A list; from the environment, with commas between. Each item that `parse` refuses is a problem of its own.
+    /// A list; as one text, as from the environment, with commas or line ends between. Each item that `parse` refuses is a
+    /// problem of its own.
     pub(super) fn list<T>(&mut self, key: &str, expected: &str, parse: impl Fn(&str) -> Option<T>) -> Vec<T> {
-        let complain = |item: &str, _| format!("expected {expected}, got {item:?}");
-        self.items(key, expected, parse, complain)
+        self.items(key, expected, |item, _| parse(item).ok_or_else(|| format!("expected {expected}, got {item:?}")))
     }
 
-    /// The same for a list of secrets: what is wrong with one is told by its place in the list.
-    pub(super) fn secrets<T>(&mut self, key: &str, expected: &str, parse: impl Fn(&str) -> Option<T>) -> Vec<T> {
-        let complain = |_: &str, number: usize| format!("expected {expected}, got something else as item {number}");
-        self.items(key, expected, parse, complain)
-    }
-
-    fn items<T>(
+    /// The same for a list of secrets: a bad one is told by its place in the list, not by its text.
+    pub(super) fn secrets<T>(
         &mut self,
         key: &str,
         expected: &str,
-        parse: impl Fn(&str) -> Option<T>,
-        complain: impl Fn(&str, usize) -> String,
+        parse: impl Fn(&str) -> Result<T, String>,
     ) -> Vec<T> {
+        self.items(key, expected, |item, number| parse(item).map_err(|wrong| format!("item {number}: {wrong}")))
+    }
+
+    fn items<T>(&mut self, key: &str, expected: &str, parse: impl Fn(&str, usize) -> Result<T, String>) -> Vec<T> {
         let items = self.read(key, &format!("a list of {expected}"), |value| match &value.kind {
-            ValueKind::String(text) => {
-                Some(text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect())
-            }
+            ValueKind::String(text) => Some(text.split([',', '\n']).map(str::to_owned).collect::<Vec<_>>()),
             ValueKind::Array(items) => items
                 .iter()
                 .map(|item| match &item.kind {
                     ValueKind::String(text) => Some(text.clone()),
                     _ => None,
                 })
-                .collect::<Option<Vec<String>>>(),
+                .collect(),
             _ => None,
         });
         let mut list = Vec::with_capacity(items.len());
-        for (index, item) in items.iter().enumerate() {
-            match parse(item) {
-                Some(item) => list.push(item),
-                None => self.problem(key, complain(item, index + 1)),
+        let items = items.iter().map(|item| item.trim()).filter(|item| !item.is_empty());
+        for (item, number) in items.zip(1..) {
+            match parse(item, number) {
+                Ok(item) => list.push(item),
+                Err(wrong) => self.problem(key, wrong),
             }
         }
         list

@@ -2,7 +2,10 @@
 
 use url::Url;
 
-use super::{ApiConfig, ArtifactsConfig, ArtifactsPlace, Config, Declare, LogFormat, read::size};
+use super::{
+    ApiConfig, ArtifactsConfig, ArtifactsPlace, BrokerConfig, Config, Declare, LogFormat, SecretsConfig, StoreConfig,
+    read::size,
+};
 use crate::domain::{Secret, Timestamp};
 
 /// What stands for a secret.
@@ -11,31 +14,29 @@ const HIDDEN: &str = "***";
 /// All settings in force as TOML. Secrets are hidden, so it is safe to show; it is not meant to be read back.
 #[must_use]
 pub fn render(config: &Config) -> String {
-    let Config { broker, events, subscriptions, api, admin, delivery, limits, egress, artifacts, shutdown, log } =
-        config;
+    let Config {
+        broker,
+        events,
+        subscriptions,
+        api,
+        store,
+        secrets,
+        admin,
+        delivery,
+        limits,
+        egress,
+        artifacts,
+        shutdown,
+        log,
+    } = config;
     let mut toml = Toml(Vec::new());
-    toml.section("broker");
-    toml.text("url", &without_password(&broker.url));
-    toml.text("ca_file", &broker.ca_file.as_ref().map(|path| path.display().to_string()).unwrap_or_default());
-    toml.text(
-        "declare",
-        match broker.declare {
-            Declare::Create => "create",
-            Declare::Verify => "verify",
-        },
-    );
-    toml.text("queue_prefix", &broker.queue_prefix);
-    toml.text("events_exchange", &broker.events_exchange);
-    toml.text("events_binding", &broker.events_binding);
-    toml.text("results_exchange", &broker.results_exchange);
-    toml.plain("prefetch", broker.prefetch);
-    toml.text("window_bytes", &size(broker.window_bytes));
-    toml.duration("delay_unit", broker.delay_unit);
+    render_broker(&mut toml, broker);
     toml.section("events");
     toml.text("max_bytes", &size(events.max_bytes));
     toml.section("subscriptions");
     toml.text("file", &subscriptions.file.display().to_string());
     render_api(&mut toml, api);
+    render_store(&mut toml, store, secrets);
     toml.section("admin");
     toml.text("listen", &admin.listen.to_string());
     toml.section("delivery");
@@ -63,6 +64,34 @@ pub fn render(config: &Config) -> String {
     );
     toml.text("level", &log.level);
     toml.0.concat()
+}
+
+fn render_broker(toml: &mut Toml, broker: &BrokerConfig) {
+    toml.section("broker");
+    toml.text("url", &without_password(&broker.url));
+    toml.text("ca_file", &broker.ca_file.as_ref().map(|path| path.display().to_string()).unwrap_or_default());
+    toml.text(
+        "declare",
+        match broker.declare {
+            Declare::Create => "create",
+            Declare::Verify => "verify",
+        },
+    );
+    toml.text("queue_prefix", &broker.queue_prefix);
+    toml.text("events_exchange", &broker.events_exchange);
+    toml.text("events_binding", &broker.events_binding);
+    toml.text("results_exchange", &broker.results_exchange);
+    toml.plain("prefetch", broker.prefetch);
+    toml.text("window_bytes", &size(broker.window_bytes));
+    toml.duration("delay_unit", broker.delay_unit);
+}
+
+fn render_store(toml: &mut Toml, store: &StoreConfig, secrets: &SecretsConfig) {
+    toml.section("store");
+    toml.text("url", &store.url.as_ref().map(without_password).unwrap_or_default());
+    toml.section("secrets");
+    let keys: Vec<String> = secrets.keys.iter().map(|key| format!("{}:{HIDDEN}", key.id())).collect();
+    toml.list("keys", &keys);
 }
 
 fn render_api(toml: &mut Toml, api: &ApiConfig) {
@@ -124,7 +153,7 @@ fn quoted(text: &str) -> String {
     quoted
 }
 
-/// The broker's URL without password and query, which may hold keys.
+/// A URL without password and query, which may hold keys.
 fn without_password(url: &Secret) -> String {
     let Ok(mut url) = Url::parse(url.reveal()) else { return HIDDEN.to_owned() };
     if url.query().is_some() {

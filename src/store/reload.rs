@@ -1,4 +1,5 @@
-//! The subscriptions in force, and their renewal when the file changes. A bad new file changes nothing.
+//! The subscriptions in force, those of the file and those of the store, and their renewal when the file changes. A bad
+//! new file changes nothing.
 
 use std::{
     io,
@@ -10,7 +11,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::{
     fs,
-    sync::{Notify, watch},
+    sync::{Mutex, Notify, watch},
     time::MissedTickBehavior,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -18,21 +19,32 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     file::{Defaults, parse},
     snapshot::Snapshot,
+    stored::Stored,
     yaml::FileProblems,
 };
+use crate::domain::{Subscription, SubscriptionId};
 
 /// How often the file is looked at.
 const POLL: Duration = Duration::from_secs(1);
 
-/// The subscriptions of a file, as last read without a problem.
+/// The subscriptions of a file, as last read without a problem, and those of the store, as last seen.
 #[derive(Debug)]
 pub struct Subscriptions {
+    parts: Mutex<Parts>,
     path: PathBuf,
     defaults: Defaults,
     current: ArcSwap<Snapshot>,
     loaded: watch::Sender<Option<usize>>,
     /// What the file looked like when it was read first.
     first: Option<Stamp>,
+}
+
+/// What is put together.
+#[derive(Debug)]
+struct Parts {
+    file: Vec<Arc<Subscription>>,
+    /// `None` before the store's first complete load. Without a store nothing is in it.
+    stored: Option<Arc<Stored>>,
 }
 
 /// Why the subscriptions cannot be loaded.
@@ -55,6 +67,14 @@ pub enum LoadError {
         /// Everything that is wrong with it.
         problems: FileProblems,
     },
+    /// An id of the file is one of the store's.
+    #[error("{} is not accepted: the store has a subscription with the id {id}, too", .path.display())]
+    Clash {
+        /// The file.
+        path: PathBuf,
+        /// The id.
+        id: SubscriptionId,
+    },
 }
 
 /// What tells one version of a file from another.
@@ -71,10 +91,20 @@ impl Subscriptions {
     /// The file cannot be read, or something in it is wrong. Nothing may be consumed then: an event would find nobody.
     pub async fn load(path: PathBuf, defaults: Defaults) -> Result<Self, LoadError> {
         let first = stamp(&path).await;
-        let snapshot = read(&path, defaults).await?;
-        tracing::info!(subscriptions = snapshot.len(), file = %path.display(), "Subscriptions loaded");
-        let loaded = watch::Sender::new(Some(snapshot.len()));
-        Ok(Self { path, defaults, current: ArcSwap::from_pointee(snapshot), loaded, first })
+        let file = read(&path, defaults).await?;
+        tracing::info!(subscriptions = file.len(), file = %path.display(), "Subscriptions loaded");
+        let loaded = watch::Sender::new(Some(file.len()));
+        let snapshot = index(file.clone()).await;
+        let parts = Mutex::new(Parts { file, stored: Some(Arc::default()) });
+        Ok(Self { parts, path, defaults, current: ArcSwap::from_pointee(snapshot), loaded, first })
+    }
+
+    /// The same beside a store, that is to say, not complete before the store was loaded, too.
+    #[must_use]
+    pub fn beside_a_store(mut self) -> Self {
+        self.parts.get_mut().stored = None;
+        self.loaded.send_replace(None);
+        self
     }
 
     /// How many subscriptions are in force, now and later; `None` before a first complete load.
@@ -118,25 +148,68 @@ impl Subscriptions {
     }
 
     async fn renew(&self) {
-        match read(&self.path, self.defaults).await {
-            Ok(snapshot) => {
-                let change = snapshot.change_since(&self.current.load());
-                tracing::info!(
-                    subscriptions = snapshot.len(),
-                    added = change.added,
-                    changed = change.changed,
-                    removed = change.removed,
-                    file = %self.path.display(),
-                    "Subscriptions reloaded"
-                );
-                self.loaded.send_replace(Some(snapshot.len()));
-                self.current.store(Arc::new(snapshot));
-            }
-            Err(error) => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::error!(%error, cause, "Subscriptions not reloaded, the old ones stay in force");
-            }
+        let renewed = match read(&self.path, self.defaults).await {
+            Ok(file) => self.put_file(file).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = renewed {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::error!(%error, cause, "Subscriptions not reloaded, the old ones stay in force");
         }
+    }
+
+    async fn put_file(&self, file: Vec<Arc<Subscription>>) -> Result<(), LoadError> {
+        let mut parts = self.parts.lock().await;
+        if let Some(stored) = &parts.stored
+            && let Some(clash) = file.iter().find(|it| stored.has(&it.id))
+        {
+            return Err(LoadError::Clash { path: self.path.clone(), id: clash.id.clone() });
+        }
+        parts.file = file;
+        let file = self.path.display().to_string();
+        self.put_together(&parts, &file).await;
+        Ok(())
+    }
+
+    /// Brings what is stored into force, beside the file.
+    ///
+    /// # Errors
+    /// An id that the file has, too. Nothing changed then.
+    pub(super) async fn put_stored(&self, stored: Stored) -> Result<(), SubscriptionId> {
+        let mut parts = self.parts.lock().await;
+        if let Some(clash) = parts.file.iter().find(|it| stored.has(&it.id)) {
+            return Err(clash.id.clone());
+        }
+        parts.stored = Some(Arc::new(stored));
+        self.put_together(&parts, "store").await;
+        Ok(())
+    }
+
+    /// What is in force of the store; `None` before its first complete load.
+    pub(super) async fn stored(&self) -> Option<Arc<Stored>> {
+        self.parts.lock().await.stored.clone()
+    }
+
+    /// What a subscription gets that does not say.
+    pub(super) fn defaults(&self) -> &Defaults {
+        &self.defaults
+    }
+
+    async fn put_together(&self, parts: &Parts, source: &str) {
+        let all = parts.file.iter().chain(parts.stored.iter().flat_map(|stored| stored.iter())).cloned().collect();
+        let snapshot = index(all).await;
+        let change = snapshot.change_since(&self.current.load());
+        tracing::info!(
+            subscriptions = snapshot.len(),
+            added = change.added,
+            changed = change.changed,
+            removed = change.removed,
+            source,
+            "Subscriptions reloaded"
+        );
+        let complete = parts.stored.is_some().then_some(snapshot.len());
+        self.current.store(Arc::new(snapshot));
+        self.loaded.send_replace(complete);
     }
 }
 
@@ -146,14 +219,22 @@ async fn stamp(path: &Path) -> Option<Stamp> {
     Some(Stamp { modified: metadata.modified().ok(), length: metadata.len() })
 }
 
-async fn read(path: &Path, defaults: Defaults) -> Result<Snapshot, LoadError> {
+async fn read(path: &Path, defaults: Defaults) -> Result<Vec<Arc<Subscription>>, LoadError> {
     let unreadable = |cause| LoadError::Unreadable { path: path.to_owned(), cause };
     let text = fs::read_to_string(path).await.map_err(unreadable)?;
     // A big file takes a second to parse: not on a thread that serves events.
-    let parsed = tokio::task::spawn_blocking(move || parse(&text, &defaults).map(Snapshot::new)).await;
+    let parsed = tokio::task::spawn_blocking(move || parse(&text, &defaults)).await;
     parsed
         .map_err(|panicked| unreadable(io::Error::other(panicked)))?
+        .map(|subscriptions| subscriptions.into_iter().map(Arc::new).collect())
         .map_err(|problems| LoadError::Refused { path: path.to_owned(), problems })
+}
+
+/// Indexes them, not on a thread that serves events: many take a while.
+async fn index(all: Vec<Arc<Subscription>>) -> Snapshot {
+    let shared = all.clone();
+    // It does not panic; if it did, it would not have done so for want of another thread.
+    tokio::task::spawn_blocking(move || Snapshot::of(shared)).await.unwrap_or_else(|_| Snapshot::of(all))
 }
 
 #[cfg(test)]

@@ -40,9 +40,14 @@ impl Snapshot {
     /// Indexes subscriptions; their order is the order of matches. No two may have the same id.
     #[must_use]
     pub fn new(subscriptions: Vec<Subscription>) -> Self {
+        Self::of(subscriptions.into_iter().map(Arc::new))
+    }
+
+    /// The same, of subscriptions that are shared with others.
+    #[must_use]
+    pub fn of(subscriptions: impl IntoIterator<Item = Arc<Subscription>>) -> Self {
         let mut snapshot = Self::default();
         for subscription in subscriptions {
-            let subscription = Arc::new(subscription);
             if subscription.enabled {
                 snapshot.organizations.entry(subscription.organization.clone()).or_default().add(&subscription);
             }

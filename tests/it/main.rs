@@ -15,6 +15,7 @@ mod config;
 mod flow;
 mod receive;
 mod slow;
+mod store;
 mod support;
 mod tidy;
 mod webhook;

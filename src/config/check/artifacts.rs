@@ -32,15 +32,20 @@ pub(super) fn api(read: &mut Reader<'_>) -> ApiConfig {
     ApiConfig { listen }
 }
 
+/// What a signing key looks like.
+const KEY: &str = "id:key, the key 32 bytes in base64";
+
 /// `artifacts.*`; `environment` is the process's.
 pub(super) fn artifacts(read: &mut Reader<'_>, environment: &[(String, String)]) -> ArtifactsConfig {
     let options = read.secrets("artifacts.options", "name=value", |text| {
-        text.split_once('=').map(|(name, value)| (name.trim().to_lowercase(), Secret::new(value.trim())))
+        let pair = text.split_once('=').map(|(name, value)| (name.trim().to_lowercase(), Secret::new(value.trim())));
+        pair.ok_or_else(|| "expected name=value".to_owned())
     });
     ArtifactsConfig {
         place: read.parsed("artifacts.url", |text| unless_empty(text, place)),
         public_url: read.parsed("artifacts.public_url", |text| unless_empty(text, public_url)),
-        signing_keys: read.secrets("artifacts.signing_keys", "id:key, the key 32 bytes in base64", signing_key),
+        signing_keys: read
+            .secrets("artifacts.signing_keys", KEY, |text| signing_key(text).ok_or_else(|| format!("expected {KEY}"))),
         credentials_expire: read.parsed("artifacts.credentials_expire", |text| {
             unless_empty(text, |text| {
                 Timestamp::from_rfc3339(text)

@@ -3,6 +3,7 @@
 mod artifacts;
 
 use std::{
+    collections::HashSet,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     time::Duration,
@@ -15,18 +16,20 @@ use url::Url;
 
 use super::{
     AdminConfig, BrokerConfig, Config, Declare, DeliveryConfig, EgressConfig, EventsConfig, LimitsConfig, LogConfig,
-    LogFormat, ShutdownConfig, SubscriptionsConfig,
+    LogFormat, SecretsConfig, ShutdownConfig, StoreConfig, SubscriptionsConfig,
     layers::{self, value_at},
     problems::Problems,
     ranges,
     read::{Reader, size},
 };
-use crate::domain::{RetryOn, RetryPolicy, Secret};
+use crate::{
+    domain::{RetryOn, RetryPolicy, Secret},
+    secrets::{BadKey, Key, KeyRing},
+};
 
 /// Settings whose meaning is still to come. They stand in `default.toml` so that their names are settled; accepting
 /// another value and ignoring it would be a lie.
-const RESERVED: [&str; 17] = [
-    "store.url",
+const RESERVED: [&str; 15] = [
     "api.public_url",
     "limits.per_second",
     "limits.burst",
@@ -39,7 +42,6 @@ const RESERVED: [&str; 17] = [
     "archive.enabled",
     "archive.max_age",
     "archive.max_bytes",
-    "secrets.keys",
     "telemetry.otlp_endpoint",
     "telemetry.sampling",
     "telemetry.organization_labels",
@@ -79,6 +81,8 @@ fn config(read: &mut Reader<'_>, environment: &[(String, String)]) -> Config {
         events: EventsConfig { max_bytes: read.bytes("events.max_bytes", EVENT_BYTES.0..=EVENT_BYTES.1) },
         subscriptions: SubscriptionsConfig { file: read.parsed("subscriptions.file", path) },
         api: artifacts::api(read),
+        store: StoreConfig { url: read.parsed("store.url", store_url) },
+        secrets: SecretsConfig { keys: key_ring(read) },
         admin: AdminConfig {
             listen: read
                 .parsed("admin.listen", |text| {
@@ -194,6 +198,36 @@ fn amqp_url(text: &str) -> Result<String, String> {
         return Err("has no host: expected amqp://user:password@host:5672/vhost".to_owned());
     }
     Ok(text.to_owned())
+}
+
+fn store_url(text: &str) -> Result<Option<Secret>, String> {
+    const EXPECTED: &str = "expected sqlite://PATH or postgres://user:password@host/database";
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if let Some(path) = text.strip_prefix("sqlite://") {
+        if path.is_empty() || path.contains(['?', '#']) {
+            return Err(format!("{EXPECTED}, got a sqlite:// without a plain path"));
+        }
+        return Ok(Some(Secret::new(text)));
+    }
+    let url = Url::parse(text).map_err(|error| format!("{EXPECTED}, got something that is no URL: {error}"))?;
+    match url.scheme() {
+        "postgres" | "postgresql" if url.host_str().is_some() => Ok(Some(Secret::new(text))),
+        "postgres" | "postgresql" => Err(format!("{EXPECTED}, got no host")),
+        _ => Err(format!("{EXPECTED}, got something else")),
+    }
+}
+
+fn key_ring(read: &mut Reader<'_>) -> KeyRing {
+    let keys: Vec<Key> = read.secrets("secrets.keys", "keys as `docrelay secrets init` makes them", |text| {
+        text.parse().map_err(|error: BadKey| error.to_string())
+    });
+    let mut names = HashSet::new();
+    if let Some(twice) = keys.iter().find(|key| !names.insert(key.id())) {
+        read.problem("secrets.keys", format!("the key {:?} is there twice: names must differ", twice.id()));
+    }
+    KeyRing::new(keys)
 }
 
 fn prefix(text: &str) -> Result<String, String> {

@@ -90,6 +90,20 @@ pub fn parse(text: &str, defaults: &Defaults) -> Result<Vec<Subscription>, FileP
     notes.problems.unless_any(subscriptions)
 }
 
+/// One subscription that is a tree already.
+pub(super) fn one(root: &Node<'_>, defaults: &Defaults) -> Result<Subscription, FileProblems> {
+    let mut notes = Notes::none();
+    let root = At { node: root, path: Path::Root };
+    let found = subscription(&root, defaults, &mut HashMap::new(), &mut notes);
+    if found.is_none() && notes.problems.is_empty() {
+        root.problem(&mut notes, "is no subscription");
+    }
+    match (found, notes.problems) {
+        (Some(subscription), problems) => problems.unless_any(subscription),
+        (None, problems) => Err(problems),
+    }
+}
+
 fn document(root: &Node<'_>, defaults: &Defaults, notes: &mut Notes) -> Vec<Subscription> {
     let root = At { node: root, path: Path::Root };
     let Kind::Table(_) = root.node.kind else {

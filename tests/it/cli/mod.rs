@@ -2,6 +2,7 @@
 
 mod dead;
 mod healthcheck;
+mod keys;
 mod publish;
 mod results;
 mod topology;

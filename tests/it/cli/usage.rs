@@ -8,7 +8,7 @@ async fn the_help_teaches_the_first_minute() {
     for taught in ["docrelay topology --declare", "docrelay run", "docrelay publish", "DOCRELAY__BROKER__URL"] {
         assert!(help.contains(taught), "{taught} is missing in\n{help}");
     }
-    for command in ["publish", "results", "dead", "topology", "healthcheck"] {
+    for command in ["publish", "results", "dead", "topology", "healthcheck", "keys", "secrets"] {
         let help = ran(docrelay(&[command, "--help"])).await.fine();
         assert!(help.contains(&format!("docrelay {command} ")), "no example in\n{help}");
     }

@@ -9,3 +9,4 @@ mod lanes;
 mod payloads;
 mod retries;
 mod review;
+mod stored;

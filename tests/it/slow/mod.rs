@@ -4,6 +4,7 @@ mod broker_loss;
 mod large;
 mod load;
 mod process;
+mod stored;
 
 use std::collections::HashMap;
 

@@ -131,6 +131,17 @@ impl Surroundings {
         service
     }
 
+    /// A service in this process that may have to wait for something.
+    pub(crate) async fn start_unready(&self) -> Service {
+        Service::start(config(&self.settings)).await.unwrap()
+    }
+
+    /// What a service says about its readiness.
+    pub(crate) async fn readiness(&self, service: &Service) -> Option<String> {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        client.get(format!("http://{}/readyz", service.admin)).send().await.ok()?.text().await.ok()
+    }
+
     /// The real program, ready.
     pub(crate) async fn run(&self) -> Program {
         self.run_with(&[]).await

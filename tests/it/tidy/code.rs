@@ -3,7 +3,7 @@
 use super::{File, expect_none, files};
 
 /// Where each dependency may be named. What is not listed may be named everywhere.
-const DEPENDENCIES: [(&str, &[&str]); 25] = [
+const DEPENDENCIES: [(&str, &[&str]); 28] = [
     ("lapin", &["src/broker/"]),
     ("prost", &["src/broker/codec/"]),
     ("prost_types", &["src/broker/codec/"]),
@@ -11,7 +11,6 @@ const DEPENDENCIES: [(&str, &[&str]); 25] = [
     ("reqwest", &["src/webhook/", "src/cli/healthcheck.rs"]),
     ("hyper", &["src/webhook/"]),
     ("hmac", &["src/artifacts/", "src/webhook/signature.rs"]),
-    ("sha2", &["src/webhook/signature.rs"]),
     ("rustls", &["src/webhook/", "src/broker/connection.rs"]),
     ("axum", &["src/admin/", "src/artifacts/serve.rs", "src/cli/receive.rs"]),
     ("object_store", &["src/artifacts/cloud.rs"]),
@@ -22,6 +21,10 @@ const DEPENDENCIES: [(&str, &[&str]); 25] = [
     ("saphyr", &["src/store/"]),
     ("saphyr_parser", &["src/store/"]),
     ("arc_swap", &["src/store/"]),
+    ("sqlx", &["src/store/database/"]),
+    ("sha2", &["src/store/database/keys.rs", "src/webhook/signature.rs"]),
+    ("subtle", &["src/store/database/keys.rs"]),
+    ("chacha20poly1305", &["src/secrets/"]),
     ("tracing_subscriber", &["src/telemetry/", "src/config/check/"]),
     ("clap", &["src/cli/", "src/main.rs"]),
     ("indicatif", &["src/cli/"]),
@@ -33,14 +36,15 @@ const DEPENDENCIES: [(&str, &[&str]); 25] = [
 
 /// Which parts of the crate a part may import, besides itself. `app`, `cli` and `main` put things together: they may
 /// import everything.
-const PARTS: [(&str, &[&str]); 12] = [
+const PARTS: [(&str, &[&str]); 13] = [
     ("domain", &[]),
     ("backoff", &[]),
     ("policy", &["domain"]),
     ("payload", &["domain"]),
-    ("config", &["domain"]),
+    ("secrets", &["domain"]),
+    ("config", &["domain", "secrets"]),
     ("webhook", &["config", "domain"]),
-    ("store", &["config", "domain"]),
+    ("store", &["config", "domain", "secrets"]),
     ("telemetry", &["config"]),
     ("broker", &["backoff", "config", "domain", "policy"]),
     ("admin", &["broker"]),

@@ -1,0 +1,152 @@
+//! A stored row as a subscription. Its JSON becomes the tree that the YAML parser makes of a file, so there is one set of
+//! rules for both.
+
+use std::borrow::Cow;
+
+use saphyr::Scalar;
+use serde_json::{Map, Value};
+
+use super::{
+    database::Row,
+    file::{self, Defaults},
+    yaml::{Field, FileProblems, Kind, Node},
+};
+use crate::{domain::Subscription, secrets::OpenError};
+
+/// Why a row is no subscription. Says no secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadDocument {
+    /// Its secrets cannot be read.
+    #[error("its secrets cannot be read: {0}")]
+    Secrets(#[from] OpenError),
+    /// The document, or the secrets, are no JSON object.
+    #[error("it is no JSON object")]
+    NotAnObject,
+    /// What it says is not accepted; perhaps a newer docrelay wrote it.
+    #[error("it is not accepted: {0}")]
+    Refused(#[from] FileProblems),
+}
+
+/// The subscription that a row holds: the document, the secrets laid over it, and what the row knows by itself.
+///
+/// # Errors
+/// The secrets cannot be read, or the document is not what this version accepts.
+pub fn from_document(row: &Row, defaults: &Defaults) -> Result<Subscription, BadDocument> {
+    let mut whole = object(&row.document)?;
+    if let Some(secrets) = row.secrets.as_ref().map_err(Clone::clone)? {
+        lay_over(&mut whole, object(secrets.reveal())?);
+    }
+    whole.insert("id".to_owned(), row.id.as_str().into());
+    whole.insert("organization".to_owned(), row.organization.as_str().into());
+    let mut subscription = file::one(&node(&Value::Object(whole)), defaults)?;
+    subscription.enabled &= row.disabled_reason.is_none();
+    Ok(subscription)
+}
+
+fn object(text: &str) -> Result<Map<String, Value>, BadDocument> {
+    serde_json::from_str(text).map_err(|_| BadDocument::NotAnObject)
+}
+
+/// Puts every value of `above` into its place; objects that both have are laid over each other.
+fn lay_over(below: &mut Map<String, Value>, above: Map<String, Value>) {
+    for (name, value) in above {
+        match (below.get_mut(&name), value) {
+            (Some(Value::Object(below)), Value::Object(above)) => lay_over(below, above),
+            (_, value) => {
+                below.insert(name, value);
+            }
+        }
+    }
+}
+
+/// Everything of it is on line 1. `serde_json` has bounded its depth.
+fn node(value: &Value) -> Node<'_> {
+    let kind = match value {
+        Value::Null => Kind::Scalar(Scalar::Null),
+        Value::Bool(claim) => Kind::Scalar(Scalar::Boolean(*claim)),
+        Value::Number(number) => Kind::Scalar(match number.as_i64() {
+            Some(whole) => Scalar::Integer(whole),
+            None => Scalar::FloatingPoint(number.as_f64().unwrap_or(f64::NAN).into()),
+        }),
+        Value::String(text) => Kind::Scalar(Scalar::String(Cow::Borrowed(text))),
+        Value::Array(items) => Kind::List(items.iter().map(node).collect()),
+        Value::Object(fields) => Kind::Table(
+            fields
+                .iter()
+                .map(|(name, value)| Field { name: Cow::Borrowed(name), line: 1, value: node(value) })
+                .collect(),
+        ),
+    };
+    Node { line: 1, kind }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        domain::{Secret, Timestamp},
+        store::{
+            database::{ChangeCounter, Origin},
+            file::tests::defaults,
+            parse,
+        },
+    };
+
+    const DOCUMENT: &str = r#"{"name": "Ä \"b\"\u0001", "inboxes": ["i"], "events": ["document_text", "document_split"],
+        "target": {"url": "https://h/x", "headers": {"X-Env": "prod"}, "timeout": "3s"},
+        "retry": {"backoff": "1s", "max_attempts": 3}, "max_in_flight": 7, "enabled": true}"#;
+
+    fn row(document: &str, secrets: Option<&str>) -> Row {
+        let now = Timestamp::from_unix(0, 0).unwrap();
+        Row {
+            id: "a".parse().unwrap(),
+            organization: "acme".parse().unwrap(),
+            origin: Origin::Api,
+            singular: None,
+            document: document.to_owned(),
+            secrets: Ok(secrets.map(Secret::new)),
+            created_at: now,
+            updated_at: now,
+            disabled_reason: None,
+            sequence: 1,
+            changed: ChangeCounter::default(),
+        }
+    }
+
+    #[test]
+    fn a_document_is_what_the_same_text_in_a_file_is() {
+        let secrets = r#"{"target": {"headers": {"X-Key": "hush"}}, "auth": {"authorization": "Bearer hush"}}"#;
+        let stored = from_document(&row(DOCUMENT, Some(secrets)), &defaults()).unwrap();
+        let whole = r#"{"id": "a", "organization": "acme", "name": "Ä \"b\"\x01", "inboxes": ["i"],
+            "events": ["document_text", "document_split"], "auth": {"authorization": "Bearer hush"},
+            "target": {"url": "https://h/x", "headers": {"X-Env": "prod", "X-Key": "hush"}, "timeout": "3s"},
+            "retry": {"backoff": "1s", "max_attempts": 3}, "max_in_flight": 7, "enabled": true}"#;
+        let in_a_file = parse(&format!("subscriptions: [{whole}]"), &defaults()).unwrap();
+        assert_eq!(in_a_file, [stored]);
+    }
+
+    #[test]
+    fn the_row_says_whose_it_is_whatever_the_document_says() {
+        let document = DOCUMENT.replacen('{', r#"{"id": "b", "organization": "other", "#, 1);
+        let stored = from_document(&row(&document, None), &defaults()).unwrap();
+        assert_eq!((stored.id.as_str(), stored.organization.as_str()), ("a", "acme"));
+    }
+
+    #[test]
+    fn what_the_system_disabled_is_disabled() {
+        let disabled = Row { disabled_reason: Some("gone".to_owned()), ..row(DOCUMENT, None) };
+        assert!(!from_document(&disabled, &defaults()).unwrap().enabled);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_without_secrets() {
+        let locked = Row { secrets: Err(OpenError::Damaged), ..row(DOCUMENT, None) };
+        assert_eq!(from_document(&locked, &defaults()), Err(BadDocument::Secrets(OpenError::Damaged)));
+        for (document, secrets) in [("", None), ("[]", None), (DOCUMENT, Some("hunter2"))] {
+            assert_eq!(from_document(&row(document, secrets), &defaults()), Err(BadDocument::NotAnObject));
+        }
+        let wrong = from_document(&row(DOCUMENT, Some(r#"{"target": {"headers": {"Host": "hunter2"}}}"#)), &defaults());
+        let told = wrong.unwrap_err().to_string();
+        assert!(told.contains("target.headers.Host") && !told.contains("hunter2"), "{told}");
+    }
+}

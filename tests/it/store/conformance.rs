@@ -1,0 +1,420 @@
+//! What both databases must do.
+
+use docrelay::{
+    domain::Secret,
+    secrets::{KeyRing, OpenError},
+    store::database::{
+        ChangeCounter, Content, Cursor, InsertError, NewSubscription, Origin, Store, StoreError, UpdateError,
+    },
+};
+
+use super::{Database, at, content, id, ids, key, new, organization};
+
+/// The suite as tests of one database.
+macro_rules! conformance {
+    ($suite:ident, $database:path: $($test:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                $crate::store::$suite::$test($database().await).await;
+            }
+        )*
+    };
+    ($database:path) => {
+        $crate::store::conformance::conformance! {
+            conformance, $database:
+            what_is_inserted_is_what_is_read
+            an_id_is_never_used_twice
+            a_list_has_one_organizations_subscriptions_in_the_order_they_were_made
+            pages_hold_everything_once_although_more_is_made_meanwhile
+            an_update_replaces_the_content_and_moves_its_time
+            an_update_of_what_was_changed_meanwhile_is_refused
+            what_is_deleted_is_gone_and_leaves_a_tombstone
+            another_organizations_id_answers_as_an_absent_one
+            every_write_raises_the_counter_and_a_refused_one_does_not
+            whoever_follows_the_counter_misses_nothing_however_many_write
+            an_organization_has_one_of_a_kind_even_if_two_are_made_at_once
+            the_database_itself_refuses_a_second_of_a_kind
+            deleting_makes_room_for_another_of_its_kind
+            what_the_system_disables_says_why_and_is_told_once
+            secrets_are_encrypted_at_rest_and_open_with_any_key_of_the_ring
+            without_a_key_nothing_secret_is_stored
+            secrets_of_another_row_do_not_open
+            resealing_leaves_nothing_under_an_old_key_and_can_be_done_beside_writers
+            a_newer_schema_is_refused_with_both_versions
+            many_may_open_an_empty_database_at_once
+            a_database_that_is_opened_again_is_as_it_was
+            a_database_that_is_gone_is_an_error_of_each_call
+        }
+        $crate::store::conformance::conformance! {
+            keys, $database:
+            a_key_is_found_by_its_text_until_it_is_revoked
+            the_text_of_a_key_is_nowhere_in_the_database
+        }
+    };
+}
+pub(super) use conformance;
+
+fn with_secret(name: &str, secret: &str) -> NewSubscription {
+    let content = Content { secrets: Some(Secret::new(secret)), ..content("{}") };
+    NewSubscription { content, ..new(name) }
+}
+
+fn singular(name: &str) -> NewSubscription {
+    NewSubscription { singular: Some("type-0".to_owned()), origin: Origin::Idexa, ..new(name) }
+}
+
+pub(super) async fn what_is_inserted_is_what_is_read(database: Database) {
+    let store = database.open().await;
+    let new = NewSubscription {
+        singular: Some("one".to_owned()),
+        content: Content {
+            secrets: Some(Secret::new("{\"auth\":\"hush\"}")),
+            disabled_reason: Some("gone".to_owned()),
+            ..new("a").content
+        },
+        ..new("a")
+    };
+    let row = store.insert(&new, at(0)).await.unwrap();
+    assert_eq!((&row.id, &row.organization, row.origin), (&new.id, &new.organization, new.origin));
+    assert_eq!((&row.singular, &row.document), (&new.singular, &new.content.document));
+    assert_eq!((&row.secrets, &row.disabled_reason), (&Ok(new.content.secrets), &new.content.disabled_reason));
+    assert_eq!((row.created_at, row.updated_at), (at(0), at(0)), "to the microsecond");
+    assert_eq!(store.get(&organization("acme"), &id("a")).await.unwrap(), Some(row.clone()));
+    assert_eq!(store.load_all().await.unwrap().rows, [row]);
+    assert_eq!(store.get(&organization("acme"), &id("b")).await.unwrap(), None);
+}
+
+pub(super) async fn an_id_is_never_used_twice(database: Database) {
+    let store = database.open().await;
+    store.insert(&new("a"), at(0)).await.unwrap();
+    let theirs = NewSubscription { organization: organization("other"), ..new("a") };
+    assert!(matches!(store.insert(&theirs, at(1)).await, Err(InsertError::IdTaken)));
+    assert!(store.delete(&organization("acme"), &id("a"), at(2)).await.unwrap());
+    assert!(matches!(store.insert(&new("a"), at(3)).await, Err(InsertError::IdTaken)), "a tombstone keeps its id");
+}
+
+pub(super) async fn a_list_has_one_organizations_subscriptions_in_the_order_they_were_made(database: Database) {
+    let store = database.open().await;
+    for (name, origin, owner) in [
+        ("z", Origin::Api, "acme"),
+        ("y", Origin::Idexa, "acme"),
+        ("x", Origin::Api, "other"),
+        ("w", Origin::ContractFit, "acme"),
+        ("v", Origin::Api, "acme"),
+    ] {
+        let new = NewSubscription { origin, organization: organization(owner), ..new(name) };
+        store.insert(&new, at(0)).await.unwrap();
+    }
+    let list = async |origin| {
+        let page = store.list(&organization("acme"), origin, None, 10).await.unwrap();
+        assert_eq!(page.next, None);
+        ids(&page.rows).join(" ")
+    };
+    assert_eq!(list(None).await, "z y w v");
+    assert_eq!(list(Some(Origin::Api)).await, "z v");
+    assert_eq!(list(Some(Origin::Idexa)).await, "y");
+    let nobody = store.list(&organization("nobody"), None, None, 10).await.unwrap();
+    assert!(nobody.rows.is_empty() && nobody.next.is_none());
+}
+
+pub(super) async fn pages_hold_everything_once_although_more_is_made_meanwhile(database: Database) {
+    let store = database.open().await;
+    for index in 0..5 {
+        store.insert(&new(&format!("s{index}")), at(0)).await.unwrap();
+    }
+    let (mut seen, mut cursor) = (Vec::new(), None::<Cursor>);
+    for index in 5..8 {
+        let page = store.list(&organization("acme"), None, cursor, 2).await.unwrap();
+        seen.extend(page.rows.iter().map(|row| row.id.to_string()));
+        cursor = page.next.map(|cursor| cursor.to_string().parse().unwrap());
+        // Made while somebody turns the pages, by a clock that is behind; and one that was shown is deleted.
+        store.insert(&new(&format!("s{index}")), at(-100)).await.unwrap();
+        store.delete(&organization("acme"), &page.rows[0].id, at(9)).await.unwrap();
+    }
+    let last = store.list(&organization("acme"), None, cursor, 2).await.unwrap();
+    seen.extend(last.rows.iter().map(|row| row.id.to_string()));
+    assert_eq!(last.next, None);
+    assert_eq!(seen, ["s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7"]);
+}
+
+pub(super) async fn an_update_replaces_the_content_and_moves_its_time(database: Database) {
+    let store = database.open().await;
+    let before = store.insert(&with_secret("a", "hush"), at(5)).await.unwrap();
+    // A clock that is behind, or that gives the same time twice.
+    for now in [at(5), at(-5), at(9)] {
+        let last = store.get(&organization("acme"), &id("a")).await.unwrap().unwrap();
+        let after = store.update(&organization("acme"), &id("a"), None, &content("{\"b\":1}"), now).await.unwrap();
+        let after = after.unwrap();
+        assert!(after.updated_at > last.updated_at && after.changed > last.changed);
+        assert_eq!((after.document.as_str(), &after.secrets), ("{\"b\":1}", &Ok(None)));
+        assert_eq!(after.created_at, before.created_at);
+        assert_eq!(store.get(&organization("acme"), &id("a")).await.unwrap(), Some(after));
+    }
+    assert_eq!(store.update(&organization("acme"), &id("b"), None, &content("{}"), at(9)).await.unwrap(), None);
+}
+
+pub(super) async fn an_update_of_what_was_changed_meanwhile_is_refused(database: Database) {
+    let store = database.open().await;
+    let seen = store.insert(&new("a"), at(0)).await.unwrap().updated_at;
+    let update = async |document: &str, now| {
+        store.update(&organization("acme"), &id("a"), Some(seen), &content(document), now).await
+    };
+    let first = update("{\"first\":1}", at(1)).await.unwrap().unwrap();
+    let refused = update("{\"second\":1}", at(2)).await;
+    assert!(matches!(refused, Err(UpdateError::Changed { updated_at }) if updated_at == first.updated_at));
+    assert_eq!(store.get(&organization("acme"), &id("a")).await.unwrap(), Some(first));
+}
+
+pub(super) async fn what_is_deleted_is_gone_and_leaves_a_tombstone(database: Database) {
+    let store = database.open().await;
+    store.insert(&with_secret("a", "hush"), at(0)).await.unwrap();
+    let before = store.counter().await.unwrap();
+    assert!(store.delete(&organization("acme"), &id("a"), at(1)).await.unwrap());
+    assert!(!store.delete(&organization("acme"), &id("a"), at(2)).await.unwrap(), "only once");
+    assert_eq!(store.get(&organization("acme"), &id("a")).await.unwrap(), None);
+    assert!(store.list(&organization("acme"), None, None, 10).await.unwrap().rows.is_empty());
+    assert!(store.load_all().await.unwrap().rows.is_empty());
+    assert_eq!(store.update(&organization("acme"), &id("a"), None, &content("{}"), at(3)).await.unwrap(), None);
+    assert!(!store.disable(&id("a"), "gone", at(3)).await.unwrap());
+    let changes = store.changes_since(before).await.unwrap();
+    assert!(changes.rows.is_empty());
+    let [tombstone] = changes.gone.as_slice() else { panic!("{changes:?}") };
+    assert_eq!((&tombstone.id, &tombstone.organization), (&id("a"), &organization("acme")));
+    assert_eq!(tombstone.deleted_at, at(1));
+}
+
+pub(super) async fn another_organizations_id_answers_as_an_absent_one(database: Database) {
+    let store = database.open().await;
+    let row = store.insert(&new("a"), at(0)).await.unwrap();
+    let other = organization("other");
+    assert_eq!(store.get(&other, &id("a")).await.unwrap(), None);
+    assert_eq!(store.update(&other, &id("a"), None, &content("{}"), at(1)).await.unwrap(), None);
+    assert_eq!(store.update(&other, &id("a"), Some(at(7)), &content("{}"), at(1)).await.unwrap(), None);
+    assert!(!store.delete(&other, &id("a"), at(1)).await.unwrap());
+    assert!(store.list(&other, None, None, 10).await.unwrap().rows.is_empty());
+    assert_eq!(store.get(&organization("acme"), &id("a")).await.unwrap(), Some(row), "nothing happened to it");
+}
+
+pub(super) async fn every_write_raises_the_counter_and_a_refused_one_does_not(database: Database) {
+    let store = database.open().await;
+    let acme = organization("acme");
+    let mut last = store.counter().await.unwrap();
+    let mut raised = async |expected: bool, what: &str| {
+        let now = store.counter().await.unwrap();
+        assert_eq!(now > last, expected, "{what}: {last} {now}");
+        last = now;
+    };
+    store.insert(&singular("a"), at(0)).await.unwrap();
+    raised(true, "insert").await;
+    store.insert(&singular("b"), at(0)).await.unwrap_err();
+    raised(false, "conflict").await;
+    store.update(&acme, &id("a"), None, &content("{}"), at(1)).await.unwrap();
+    raised(true, "update").await;
+    store.update(&acme, &id("b"), None, &content("{}"), at(1)).await.unwrap();
+    raised(false, "update of nothing").await;
+    store.disable(&id("a"), "gone", at(2)).await.unwrap();
+    raised(true, "disable").await;
+    store.delete(&acme, &id("a"), at(3)).await.unwrap();
+    raised(true, "delete").await;
+    store.delete(&acme, &id("a"), at(3)).await.unwrap();
+    raised(false, "delete of nothing").await;
+}
+
+pub(super) async fn whoever_follows_the_counter_misses_nothing_however_many_write(database: Database) {
+    const WRITERS: usize = 4;
+    const EACH: usize = 15;
+    let reader = database.open().await;
+    let writers: Vec<_> = futures_util::future::join_all((0..WRITERS).map(|_| database.open())).await;
+    let writing = futures_util::future::join_all(writers.iter().enumerate().map(|(writer, store)| async move {
+        for index in 0..EACH {
+            let name = format!("w{writer}-{index}");
+            store.insert(&new(&name), at(0)).await.unwrap();
+            if index % 3 == 0 {
+                assert!(store.delete(&organization("acme"), &id(&name), at(1)).await.unwrap());
+            }
+        }
+    }));
+    let following = async {
+        let (mut known, mut counter) = (std::collections::BTreeSet::new(), reader.counter().await.unwrap());
+        let mut deleted = 0;
+        while known.len() + deleted < WRITERS * EACH {
+            let changes = reader.changes_since(counter).await.unwrap();
+            assert!(changes.counter >= counter);
+            counter = changes.counter;
+            known.extend(changes.rows.into_iter().map(|row| row.id));
+            for tombstone in changes.gone {
+                known.remove(&tombstone.id);
+                deleted += 1;
+            }
+            tokio::task::yield_now().await;
+        }
+        (known, counter)
+    };
+    let deadline = crate::support::broker::DEADLINE;
+    let both = tokio::time::timeout(deadline, async { tokio::join!(writing, following) });
+    let (_, (known, counter)) = both.await.expect("a change was missed");
+    // The last writes may be deletions of what was seen already.
+    let last = reader.changes_since(counter).await.unwrap();
+    let loaded = reader.load_all().await.unwrap();
+    let gone: Vec<_> = last.gone.into_iter().map(|tombstone| tombstone.id).collect();
+    let known: Vec<_> = known.into_iter().filter(|id| !gone.contains(id)).collect();
+    let mut stored: Vec<_> = loaded.rows.into_iter().map(|row| row.id).collect();
+    stored.sort();
+    assert_eq!(known, stored);
+}
+
+pub(super) async fn an_organization_has_one_of_a_kind_even_if_two_are_made_at_once(database: Database) {
+    let [one, other] = [database.open().await, database.open().await];
+    for round in 0..10 {
+        let organization = organization(&format!("o{round}"));
+        let make =
+            |name: &str| NewSubscription { organization: organization.clone(), ..singular(&format!("{name}{round}")) };
+        let (a, b) = (make("a"), make("b"));
+        let both = tokio::join!(one.insert(&a, at(0)), other.insert(&b, at(0)));
+        let (winner, loser) = match both {
+            (Ok(winner), Err(loser)) | (Err(loser), Ok(winner)) => (winner, loser),
+            both => panic!("{both:?}"),
+        };
+        assert!(matches!(&loser, InsertError::Conflict { existing } if *existing == winner.id), "{loser:?}");
+    }
+    let elsewhere = NewSubscription { organization: organization("elsewhere"), ..singular("c") };
+    one.insert(&elsewhere, at(0)).await.unwrap();
+}
+
+pub(super) async fn the_database_itself_refuses_a_second_of_a_kind(database: Database) {
+    let store = database.open().await;
+    store.insert(&singular("a"), at(0)).await.unwrap();
+    let second = "INSERT INTO subscriptions (id, organization, origin, singular, document, created_at, updated_at, \
+                  sequence, changed) VALUES ('b', 'acme', 'idexa', 'type-0', '{}', 0, 0, 99, 99)";
+    let refused = database.try_execute(second).await.unwrap_err();
+    assert!(refused.to_lowercase().contains("unique"), "{refused}");
+}
+
+pub(super) async fn deleting_makes_room_for_another_of_its_kind(database: Database) {
+    let store = database.open().await;
+    for round in 0..3 {
+        let name = format!("a{round}");
+        store.insert(&singular(&name), at(0)).await.unwrap();
+        assert!(store.delete(&organization("acme"), &id(&name), at(1)).await.unwrap());
+    }
+}
+
+pub(super) async fn what_the_system_disables_says_why_and_is_told_once(database: Database) {
+    let store = database.open().await;
+    store.insert(&new("a"), at(0)).await.unwrap();
+    assert!(store.disable(&id("a"), "gone", at(1)).await.unwrap());
+    assert!(!store.disable(&id("a"), "gone", at(2)).await.unwrap());
+    assert!(!store.disable(&id("b"), "gone", at(2)).await.unwrap());
+    let row = store.get(&organization("acme"), &id("a")).await.unwrap().unwrap();
+    assert_eq!((row.disabled_reason.as_deref(), row.updated_at), (Some("gone"), at(1)));
+    let row = store.update(&organization("acme"), &id("a"), None, &content("{}"), at(3)).await.unwrap().unwrap();
+    assert_eq!(row.disabled_reason, None, "an update may end it");
+}
+
+pub(super) async fn secrets_are_encrypted_at_rest_and_open_with_any_key_of_the_ring(mut database: Database) {
+    let old = database.keys.first().unwrap().clone();
+    let store = database.open().await;
+    store.insert(&with_secret("a", "hush-hush"), at(0)).await.unwrap();
+    let stored = database.blob("SELECT secrets FROM subscriptions").await;
+    assert!(!stored.windows(4).any(|part| part == b"hush"));
+    database.keys = KeyRing::new(vec![key(), old]);
+    let row = database.open().await.get(&organization("acme"), &id("a")).await.unwrap().unwrap();
+    assert_eq!(row.secrets, Ok(Some(Secret::new("hush-hush"))));
+    database.keys = KeyRing::new(vec![key()]);
+    let stranger = database.open().await;
+    let row = stranger.get(&organization("acme"), &id("a")).await.unwrap().unwrap();
+    assert!(matches!(row.secrets, Err(OpenError::UnknownKey(_))), "the row is there, its secrets are not");
+    assert!(stranger.delete(&organization("acme"), &id("a"), at(1)).await.unwrap());
+}
+
+pub(super) async fn without_a_key_nothing_secret_is_stored(mut database: Database) {
+    database.keys = KeyRing::default();
+    let store = database.open().await;
+    let refused = store.insert(&with_secret("a", "hush"), at(0)).await.unwrap_err();
+    assert!(refused.to_string().contains("docrelay secrets init"), "{refused}");
+    assert!(store.load_all().await.unwrap().rows.is_empty());
+    store.insert(&new("b"), at(0)).await.unwrap();
+    let content = Content { secrets: Some(Secret::new("hush")), ..content("{}") };
+    let refused = store.update(&organization("acme"), &id("b"), None, &content, at(1)).await.unwrap_err();
+    assert!(refused.to_string().contains("docrelay secrets init"), "{refused}");
+    let refused = store.reseal().await.unwrap_err();
+    assert!(refused.to_string().contains("docrelay secrets init"), "{refused}");
+}
+
+pub(super) async fn secrets_of_another_row_do_not_open(database: Database) {
+    let store = database.open().await;
+    store.insert(&with_secret("a", "of a"), at(0)).await.unwrap();
+    store.insert(&with_secret("b", "of b"), at(0)).await.unwrap();
+    database
+        .execute("UPDATE subscriptions SET secrets = (SELECT secrets FROM subscriptions WHERE id = 'a') WHERE id = 'b'")
+        .await;
+    let row = store.get(&organization("acme"), &id("b")).await.unwrap().unwrap();
+    assert_eq!(row.secrets, Err(OpenError::Damaged));
+}
+
+pub(super) async fn resealing_leaves_nothing_under_an_old_key_and_can_be_done_beside_writers(mut database: Database) {
+    let (old, new_key) = (database.keys.first().unwrap().clone(), key());
+    let before = database.open().await;
+    for index in 0..20 {
+        before.insert(&with_secret(&format!("s{index}"), "old"), at(0)).await.unwrap();
+    }
+    before.insert(&new("plain"), at(0)).await.unwrap();
+    database.keys = KeyRing::new(vec![new_key.clone(), old]);
+    let store = database.open().await;
+    let writing = async {
+        for index in 0..20 {
+            let content = Content { secrets: Some(Secret::new("new")), ..content("{}") };
+            store.update(&organization("acme"), &id(&format!("s{index}")), None, &content, at(1)).await.unwrap();
+        }
+    };
+    let (told, ()) = tokio::join!(store.reseal(), writing);
+    let told = told.unwrap();
+    assert_eq!((told.resealed + told.current, told.unreadable.len()), (20, 0));
+    assert_eq!(store.reseal().await.unwrap().resealed, 0, "again changes nothing");
+    database.keys = KeyRing::new(vec![new_key]);
+    for row in database.open().await.load_all().await.unwrap().rows {
+        let expected = if row.id == id("plain") { None } else { Some(Secret::new("new")) };
+        assert_eq!(row.secrets, Ok(expected), "{}", row.id);
+    }
+}
+
+pub(super) async fn a_newer_schema_is_refused_with_both_versions(database: Database) {
+    database.open().await.close().await;
+    database.execute("INSERT INTO schema_version (version) VALUES (77)").await;
+    let refused = Store::open(&database.url, database.keys.clone()).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Newer { found: 77, known: 1 }), "{refused:?}");
+    let text = refused.to_string();
+    assert!(text.contains("version 77") && text.contains("up to 1"), "{text}");
+}
+
+pub(super) async fn many_may_open_an_empty_database_at_once(database: Database) {
+    let stores = futures_util::future::join_all((0..6).map(|_| database.open())).await;
+    for (index, store) in stores.iter().enumerate() {
+        store.insert(&new(&format!("s{index}")), at(0)).await.unwrap();
+    }
+    assert_eq!(stores[0].load_all().await.unwrap().rows.len(), 6);
+}
+
+pub(super) async fn a_database_that_is_opened_again_is_as_it_was(database: Database) {
+    let store = database.open().await;
+    store.insert(&with_secret("a", "hush"), at(0)).await.unwrap();
+    let (loaded, counter) = (store.load_all().await.unwrap(), store.counter().await.unwrap());
+    store.close().await;
+    let again = database.open().await;
+    assert_eq!(again.load_all().await.unwrap(), loaded);
+    assert_eq!(again.counter().await.unwrap(), counter);
+    assert!(matches!(store.counter().await, Err(StoreError::Away(_))), "closed is closed");
+}
+
+pub(super) async fn a_database_that_is_gone_is_an_error_of_each_call(database: Database) {
+    let store = database.open().await;
+    store.insert(&new("a"), at(0)).await.unwrap();
+    database.destroy().await;
+    let acme = organization("acme");
+    assert!(matches!(store.get(&acme, &id("a")).await, Err(StoreError::Away(_))));
+    assert!(matches!(store.insert(&new("b"), at(0)).await, Err(InsertError::Store(StoreError::Away(_)))));
+    assert!(matches!(store.load_all().await, Err(StoreError::Away(_))));
+    let away = store.changes_since(ChangeCounter::default()).await.unwrap_err();
+    assert_eq!(away.to_string(), "the store is away");
+}

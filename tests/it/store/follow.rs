@@ -1,0 +1,202 @@
+//! The database's subscriptions in memory, beside the file's.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use docrelay::{
+    config,
+    domain::Subscription,
+    secrets::KeyRing,
+    store::{
+        Defaults, Snapshot, StoreSource, Subscriptions,
+        database::{Content, NewSubscription, Store, StoreError},
+    },
+};
+use tempfile::TempDir;
+use tokio::{sync::watch, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{Database, at, id, new, organization};
+use crate::support::broker::{DEADLINE, eventually};
+
+/// A document that is a whole subscription.
+fn document(url: &str) -> Content {
+    let document = format!(r#"{{"events": ["document_text"], "target": {{"url": "{url}"}}}}"#);
+    super::content(&document)
+}
+
+pub(crate) fn stored(name: &str) -> NewSubscription {
+    NewSubscription { content: document("https://first/"), ..new(name) }
+}
+
+pub(crate) struct Followed {
+    folder: TempDir,
+    subscriptions: Arc<Subscriptions>,
+    answers: watch::Receiver<bool>,
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Followed {
+    /// A file with one subscription, `filed`, and the database.
+    pub(crate) async fn of(database: &Database) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), "filed");
+        let defaults = Defaults::from(&config::load(&[], std::iter::empty()).unwrap());
+        let subscriptions = Subscriptions::load(folder.path().join("subscriptions.yaml"), defaults).await.unwrap();
+        let subscriptions = Arc::new(subscriptions.beside_a_store());
+        assert_eq!(*subscriptions.loaded().borrow(), None, "not complete before the store was read");
+        let source = StoreSource::open(database.url.clone(), database.keys.clone()).await.unwrap();
+        let (answers, tracker, stop) = (source.answers(), TaskTracker::new(), CancellationToken::new());
+        source.follow(Arc::clone(&subscriptions), &tracker, stop.clone());
+        Self { folder, subscriptions, answers, tracker, stop }
+    }
+
+    pub(crate) async fn until_loaded(&self, count: usize) {
+        let mut loaded = self.subscriptions.loaded();
+        timeout(DEADLINE, loaded.wait_for(|loaded| *loaded == Some(count))).await.unwrap().unwrap();
+    }
+
+    fn current(&self) -> Arc<Snapshot> {
+        self.subscriptions.current()
+    }
+
+    fn get(&self, name: &str) -> Option<Arc<Subscription>> {
+        self.current().by_id(&id(name)).cloned()
+    }
+
+    pub(crate) async fn end(self) {
+        self.stop.cancel();
+        self.tracker.close();
+        timeout(DEADLINE, self.tracker.wait()).await.unwrap();
+    }
+}
+
+fn write(folder: &Path, name: &str) {
+    let text = format!(
+        "subscriptions: [{{id: {name}, organization: acme, events: [document_text], target: {{url: http://h/}}}}]"
+    );
+    std::fs::write(folder.join("new"), text).unwrap();
+    std::fs::rename(folder.join("new"), folder.join("subscriptions.yaml")).unwrap();
+}
+
+#[tokio::test]
+async fn what_is_stored_is_in_force_beside_the_file_and_a_change_within_a_second() {
+    let database = Database::sqlite().await;
+    let store = database.open().await;
+    store.insert(&stored("a"), at(0)).await.unwrap();
+    let followed = Followed::of(&database).await;
+    followed.until_loaded(2).await;
+    assert!(followed.get("filed").is_some() && followed.get("a").is_some());
+
+    let made = tokio::time::Instant::now();
+    store.insert(&stored("b"), at(1)).await.unwrap();
+    followed.until_loaded(3).await;
+    assert!(made.elapsed() < Duration::from_secs(10), "a second, and what a busy machine takes");
+    store.update(&organization("acme"), &id("b"), None, &document("https://second/"), at(2)).await.unwrap();
+    eventually("the update", || async {
+        followed.get("b").filter(|it| it.target.url.as_url().host_str() == Some("second"))
+    })
+    .await;
+    store.disable(&id("b"), "gone", at(3)).await.unwrap();
+    eventually("the disabled one", || async { followed.get("b").filter(|it| !it.enabled) }).await;
+    store.delete(&organization("acme"), &id("a"), at(4)).await.unwrap();
+    followed.until_loaded(2).await;
+    assert!(followed.get("a").is_none() && followed.get("filed").is_some());
+    followed.end().await;
+}
+
+#[tokio::test]
+async fn while_the_store_is_away_what_was_loaded_stays_in_force() {
+    let database = Database::sqlite().await;
+    database.open().await.insert(&stored("a"), at(0)).await.unwrap();
+    let mut followed = Followed::of(&database).await;
+    followed.until_loaded(2).await;
+    assert!(*followed.answers.borrow());
+    database.destroy().await;
+    timeout(DEADLINE, followed.answers.wait_for(|answers| !answers)).await.unwrap().unwrap();
+    assert!(followed.get("a").is_some());
+    assert_eq!(*followed.subscriptions.loaded().borrow(), Some(2));
+    followed.end().await;
+}
+
+#[tokio::test]
+async fn a_database_that_is_an_older_one_is_loaded_whole() {
+    let database = Database::sqlite().await;
+    let store = database.open().await;
+    for name in ["a", "b"] {
+        store.insert(&stored(name), at(0)).await.unwrap();
+    }
+    let followed = Followed::of(&database).await;
+    followed.until_loaded(3).await;
+    // As a backup would have it.
+    database.execute("UPDATE change_counter SET value = 1; DELETE FROM subscriptions WHERE id = 'b'").await;
+    followed.until_loaded(2).await;
+    assert!(followed.get("a").is_some() && followed.get("b").is_none());
+    followed.end().await;
+}
+
+#[tokio::test]
+async fn a_missing_key_keeps_the_first_load_from_being_complete() {
+    let mut database = Database::sqlite().await;
+    let content = Content { secrets: Some(docrelay::domain::Secret::new("{}")), ..document("https://h/") };
+    let store = database.open().await;
+    store.insert(&NewSubscription { content, ..new("a") }, at(0)).await.unwrap();
+    store.insert(&stored("b"), at(0)).await.unwrap();
+    let right = std::mem::replace(&mut database.keys, super::ring());
+    let followed = Followed::of(&database).await;
+    // Long enough for two looks.
+    let complete = timeout(Duration::from_millis(1200), followed.until_loaded(3)).await;
+    assert!(complete.is_err() && followed.get("b").is_none());
+    followed.end().await;
+    database.keys = right;
+    let followed = Followed::of(&database).await;
+    followed.until_loaded(3).await;
+    followed.end().await;
+}
+
+#[tokio::test]
+async fn a_changed_row_that_cannot_be_read_stays_in_force_as_it_was() {
+    let database = Database::sqlite().await;
+    let store = database.open().await;
+    store.insert(&stored("a"), at(0)).await.unwrap();
+    let followed = Followed::of(&database).await;
+    followed.until_loaded(2).await;
+    let newer = super::content(r#"{"events": ["document_of_the_future"]}"#);
+    store.update(&organization("acme"), &id("a"), None, &newer, at(1)).await.unwrap();
+    store.insert(&stored("b"), at(2)).await.unwrap();
+    followed.until_loaded(3).await;
+    assert_eq!(followed.get("a").unwrap().target.url.as_url().host_str(), Some("first"));
+    followed.end().await;
+}
+
+#[tokio::test]
+async fn a_new_file_with_an_id_of_the_store_is_refused() {
+    let database = Database::sqlite().await;
+    let store = database.open().await;
+    store.insert(&stored("a"), at(0)).await.unwrap();
+    let followed = Followed::of(&database).await;
+    followed.until_loaded(2).await;
+    let reload = Arc::new(tokio::sync::Notify::new());
+    followed.subscriptions.watch(&followed.tracker, followed.stop.clone(), Arc::clone(&reload));
+    write(followed.folder.path(), "a");
+    reload.notify_one();
+    // What comes after it is in force, so it has been read.
+    store.insert(&stored("b"), at(1)).await.unwrap();
+    followed.until_loaded(3).await;
+    assert!(followed.get("filed").is_some());
+    write(followed.folder.path(), "fine");
+    reload.notify_one();
+    eventually("the good file", || async { followed.get("fine") }).await;
+    followed.end().await;
+}
+
+#[tokio::test]
+async fn a_newer_store_is_no_reason_to_wait() {
+    let database = Database::sqlite().await;
+    database.open().await.close().await;
+    database.execute("INSERT INTO schema_version (version) VALUES (77)").await;
+    let refused = StoreSource::open(database.url.clone(), KeyRing::default()).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Newer { .. }), "{refused:?}");
+    let refused = Store::open(&docrelay::domain::Secret::new("mysql://u:hush@h/"), KeyRing::default()).await;
+    assert!(!refused.unwrap_err().to_string().contains("hush"));
+}
