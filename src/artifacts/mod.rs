@@ -10,7 +10,7 @@ mod sas;
 pub mod serve;
 mod signature;
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use self::{cloud::CloudStore, folder::Folder, path::ArtifactPath};
 use crate::{
@@ -36,12 +36,18 @@ enum Place {
 }
 
 /// A link to one file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SignedLink {
     /// Whoever has it can read the file: a secret until it expires.
     pub url: String,
     /// From then on the link answers 403, by the clock of whoever serves the file. Whole seconds.
     pub expires_at: Timestamp,
+}
+
+impl fmt::Debug for SignedLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SignedLink").field("url", &"***").field("expires_at", &self.expires_at).finish()
+    }
 }
 
 /// Why there is no link.

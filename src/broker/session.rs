@@ -22,6 +22,10 @@ use super::publisher::{Request, Standing};
 /// Confirms outstanding at once: measured, 100 to 500 are fastest, more than 1,000 are slower again.
 const WINDOW: usize = 500;
 
+/// What is written together has no more bytes than this, but for one message that is larger alone: the client copies what
+/// it writes, and the timer of a confirm runs from the first of them.
+const TOGETHER_BYTES: usize = 256 * 1024;
+
 /// Messages written together at most. `join_all` polls so few in their order, each to its first await: there its tag is
 /// given and its frames are queued.
 const TOGETHER: usize = 30;
@@ -119,12 +123,15 @@ async fn write(
             }
         };
         place.forget();
+        let mut bytes = first.outgoing.body.len();
         let mut together = vec![publish(channel, outstanding, first)];
         while together.len() < TOGETHER
+            && bytes < TOGETHER_BYTES
             && let Ok(place) = room.try_acquire()
             && let Some(request) = backlog.pop_front().or_else(|| queue.try_recv().ok())
         {
             place.forget();
+            bytes += request.outgoing.body.len();
             together.push(publish(channel, outstanding, request));
         }
         for publishing in join_all(together).await {

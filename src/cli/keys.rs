@@ -9,7 +9,10 @@ use anyhow::bail;
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::{for_people, load::open_store};
+use super::{
+    for_people,
+    load::{create_store, open_store},
+};
 use crate::{
     config::Config,
     domain::{self, OrganizationId, Timestamp},
@@ -86,7 +89,11 @@ fn name(text: &str) -> Result<String, crate::store::database::BadKeyName> {
 }
 
 pub(super) async fn run(args: Args, config: &Config) -> anyhow::Result<ExitCode> {
-    let store = open_store(config).await?;
+    // The first key is what a new store begins with.
+    let store = match args.command {
+        Command::Create(_) => create_store(config).await?,
+        Command::List(_) | Command::Revoke(_) => open_store(config).await?,
+    };
     let done = match args.command {
         Command::Create(create) => self::create(create, &store).await,
         Command::List(output) => list(&output, &store).await,

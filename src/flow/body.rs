@@ -2,7 +2,7 @@
 //! attempt anew, so that a late one never carries a dead link.
 
 use bytes::Bytes;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::{Flow, intake::Work, ports::Courier};
 use crate::{
@@ -11,21 +11,21 @@ use crate::{
 };
 
 impl<C: Courier> Flow<C> {
-    /// The body for an attempt that begins `at`. The error is the attempt's answer: it was not made.
+    /// The body for an attempt, by the time that it began. The error is the attempt's answer: it was not made.
     pub(super) async fn body(
         &self,
         work: &Work,
         subscription: &Subscription,
         delivery: DeliveryId,
-        at: Timestamp,
+        (at, began): (Timestamp, Instant),
     ) -> Result<Bytes, Answer> {
         let link = match subscription.file {
             None => None,
             Some(file) => {
                 let signing = Box::pin(self.link(work, file, at));
-                // The attempt's own deadline: the exchange itself has not begun.
+                // The attempt's own deadline.
                 let deadline = subscription.target.timeout;
-                Some(timeout(deadline, signing).await.unwrap_or_else(|_elapsed| {
+                Some(timeout_at(began + deadline, signing).await.unwrap_or_else(|_elapsed| {
                     Err(unsigned(&format!("no answer within {}", humantime::format_duration(deadline))))
                 })?)
             }

@@ -131,15 +131,20 @@ impl<C: Courier> Flow<C> {
     async fn attempt(&self, work: &Work, subscription: &Subscription, delivery: DeliveryId, number: u32) -> Attempt {
         let (started_at, started) = (now(), Instant::now());
         let ended = |answer| Attempt { started_at, latency: started.elapsed(), answer };
-        let body = match self.body(work, subscription, delivery, started_at).await {
-            Ok(body) => body,
-            Err(answer) => return ended(answer),
+        let attempt = async {
+            let body = match self.body(work, subscription, delivery, (started_at, started)).await {
+                Ok(body) => body,
+                Err(answer) => return ended(answer),
+            };
+            let event = &work.event;
+            let (at, began) = (started_at, started);
+            self.courier
+                .send(webhook::Request { event, subscription, delivery, attempt: number, at, began, body })
+                .await
         };
-        let request =
-            webhook::Request { event: &work.event, subscription, delivery, attempt: number, at: started_at, body };
         tokio::select! {
             biased;
-            attempt = self.courier.send(request) => attempt,
+            attempt = attempt => attempt,
             () = self.stop.abandon.cancelled() => {
                 let text = "docrelay stopped during the attempt".to_owned();
                 ended(Answer::None { kind: FailureKind::Interrupted, text })
@@ -190,6 +195,7 @@ mod tests {
         for (kind, expected) in [
             (FailureKind::Auth, None),
             (FailureKind::Interrupted, None),
+            (FailureKind::Internal, None),
             (FailureKind::Timeout, Some((false, latency))),
         ] {
             let answer = Answer::None { kind, text: String::new() };

@@ -178,11 +178,18 @@ impl Register {
         }
     }
 
-    fn leave(&self, key: StayKey, entry: Option<Entry>) {
+    /// A running stay ends: settled with a proof, or given up. In one step, because a second copy may be announced
+    /// meanwhile.
+    fn leave(&self, key: StayKey, proof: Option<Confirmed>) {
         let waiting = {
             let mut inner = self.lock();
-            match entry {
-                Some(entry) => inner.entries.insert(key, entry),
+            let keep_until = match inner.entries.get(&key) {
+                Some(Entry::Running { keep_until }) => *keep_until,
+                Some(Entry::Settled { .. } | Entry::Expected { .. }) | None => Duration::ZERO,
+            };
+            match proof {
+                Some(proof) => inner.entries.insert(key, Entry::Settled { proof, keep_until }),
+                None if keep_until > Duration::ZERO => inner.entries.insert(key, Entry::Expected { keep_until }),
                 None => inner.entries.remove(&key),
             };
             if inner.waiting.is_empty() { None } else { inner.waiting.remove(&key) }
@@ -233,27 +240,14 @@ impl Stay {
     /// Everything this stay owed is confirmed.
     pub(crate) fn settle(mut self, proof: &Confirmed) {
         self.settled = true;
-        let keep_until = self.keep_until();
-        self.register.leave(self.key, Some(Entry::Settled { proof: proof.clone(), keep_until }));
-    }
-}
-
-impl Stay {
-    /// Until when it must be remembered whatever its ack says.
-    fn keep_until(&self) -> Duration {
-        match self.register.lock().entries.get(&self.key) {
-            Some(Entry::Running { keep_until }) => *keep_until,
-            Some(Entry::Settled { .. } | Entry::Expected { .. }) | None => Duration::ZERO,
-        }
+        self.register.leave(self.key, Some(proof.clone()));
     }
 }
 
 impl Drop for Stay {
     fn drop(&mut self) {
         if !self.settled {
-            let keep_until = self.keep_until();
-            let expected = (keep_until > Duration::ZERO).then_some(Entry::Expected { keep_until });
-            self.register.leave(self.key, expected);
+            self.register.leave(self.key, None);
         }
     }
 }

@@ -31,7 +31,8 @@ pub(super) struct Incomplete {
 }
 
 impl Stored {
-    /// Everything that was loaded. A row that a newer docrelay wrote is left out and told.
+    /// Everything that was loaded. A row that cannot be read is left out, and told, only if it is disabled: the events of
+    /// any other would find nobody.
     ///
     /// # Errors
     /// Secrets of a row cannot be read: a key is missing, and nothing may be consumed before somebody gives it.
@@ -41,8 +42,8 @@ impl Stored {
         for row in &loaded.rows {
             match stored.put(row, defaults) {
                 Ok(()) => {}
-                Err(cause @ BadDocument::Secrets(_)) => return Err(Incomplete { id: row.id.clone(), cause }),
-                Err(cause) => left_out.push((row, cause)),
+                Err(cause) if row.disabled_reason.is_some() => left_out.push((row, cause)),
+                Err(cause) => return Err(Incomplete { id: row.id.clone(), cause }),
             }
         }
         // At the end: a load that is not complete is done again and again, and would tell it again and again.
@@ -52,13 +53,17 @@ impl Stored {
         Ok(stored)
     }
 
-    /// The same after some changes. A changed row that cannot be read is told, and stays in force as it was.
+    /// The same after some changes. A changed row that cannot be read is told, and stays in force as it was; but one that
+    /// was disabled is disabled.
     pub(super) fn after(&self, changes: &Changes, defaults: &Defaults) -> Self {
         let mut after = self.clone();
         after.counter = changes.counter;
         for row in &changes.rows {
             if let Err(cause) = after.put(row, defaults) {
                 tell(row, &cause);
+                if row.disabled_reason.is_some() {
+                    after.disable(&row.id);
+                }
             }
         }
         for tombstone in &changes.gone {
@@ -89,6 +94,15 @@ impl Stored {
         self.places.insert(row.id.clone(), row.sequence);
         self.by_place.insert(row.sequence, Arc::new(subscription));
         Ok(())
+    }
+}
+
+impl Stored {
+    fn disable(&mut self, id: &SubscriptionId) {
+        let place = self.places.get(id).and_then(|place| self.by_place.get_mut(place));
+        if let Some(subscription) = place {
+            *subscription = Arc::new(Subscription { enabled: false, ..(**subscription).clone() });
+        }
     }
 }
 

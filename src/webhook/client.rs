@@ -77,7 +77,7 @@ impl Client {
     /// It never fails: what went wrong is the attempt's answer. Dropping the future breaks the exchange off and closes
     /// its connection.
     pub async fn send(&self, request: Request<'_>) -> Attempt {
-        let started = Instant::now();
+        let started = request.began;
         let answer = match self.attempt(&request, started).await {
             Ok(answer) => answer,
             Err(Failure { kind: kind @ (FailureKind::Template | FailureKind::Internal), text }) => {

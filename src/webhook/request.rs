@@ -7,6 +7,7 @@ use http::{
     header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT},
 };
 use percent_encoding::percent_decode_str;
+use tokio::time::Instant;
 use url::Url;
 
 use super::{TemplateError, signature, template};
@@ -37,6 +38,8 @@ pub struct Request<'a> {
     pub attempt: u32,
     /// When the attempt begins: `webhook-timestamp`, and what a date in `Retry-After` is measured against.
     pub at: Timestamp,
+    /// The same by the clock that deadlines go by: what was done before, such as signing a link, is part of the attempt.
+    pub began: Instant,
     /// The rendered payload. GET, HEAD and DELETE carry no body, every other method carries it.
     pub body: Bytes,
 }

@@ -18,6 +18,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 
+use self::pool::WithoutFile;
 pub use self::{
     changes::{Changes, Loaded, Resealed},
     error::{InsertError, StoreError, UpdateError},
@@ -42,13 +43,25 @@ pub struct Store {
 
 impl Store {
     /// Opens the database at a URL (`sqlite://PATH`, `postgres://…`) and brings its tables up to date. A SQLite file that
-    /// is not there is made.
+    /// is not there is away: its volume may not be mounted, and an empty store would be taken for no subscriptions.
     ///
     /// # Errors
     /// The URL is wrong, the database is away, or it belongs to a newer docrelay.
     pub async fn open(url: &Secret, keys: KeyRing) -> Result<Self, StoreError> {
+        Self::open_or(url, keys, WithoutFile::Away).await
+    }
+
+    /// The same, for whoever sets a store up: a SQLite file that is not there is made.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn create(url: &Secret, keys: KeyRing) -> Result<Self, StoreError> {
+        Self::open_or(url, keys, WithoutFile::Create).await
+    }
+
+    async fn open_or(url: &Secret, keys: KeyRing, without_file: WithoutFile) -> Result<Self, StoreError> {
         within(LOAD_DEADLINE, async {
-            let pool = pool::Pool::open(url).await?;
+            let pool = pool::Pool::open(url, without_file).await?;
             schema::migrate(&pool).await?;
             Ok(Self { pool, keys: Arc::new(keys) })
         })

@@ -65,6 +65,15 @@ pub(super) struct Write {
     _turn: Option<OwnedMutexGuard<()>>,
 }
 
+/// What a SQLite file that is not there means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WithoutFile {
+    /// It is to be made.
+    Create,
+    /// The database is away.
+    Away,
+}
+
 impl Write {
     /// Makes it so.
     ///
@@ -76,16 +85,21 @@ impl Write {
 }
 
 impl Pool {
-    /// Connects. Creates a SQLite file that is not there.
+    /// Connects.
     ///
     /// # Errors
     /// The URL is none of a database, or the database is away.
-    pub(super) async fn open(url: &Secret) -> Result<Self, StoreError> {
+    pub(super) async fn open(url: &Secret, without_file: WithoutFile) -> Result<Self, StoreError> {
         install_default_drivers();
         let (backend, file, options) = if let Some(path) = url.reveal().strip_prefix("sqlite://") {
             let file = std::path::absolute(path).map_err(StoreError::away)?;
             let options = sqlite_options(&file)?;
-            create(&file).await.map_err(StoreError::away)?;
+            match without_file {
+                WithoutFile::Create => create(&file).await.map_err(StoreError::away)?,
+                WithoutFile::Away => {
+                    fs::metadata(&file).await.map_err(|_| StoreError::away(no_file(&file)))?;
+                }
+            }
             log_ahead(&options).await?;
             (Backend::Sqlite, Some(file), options)
         } else {
@@ -154,6 +168,10 @@ impl Pool {
             None => Ok(()),
         }
     }
+}
+
+fn no_file(file: &Path) -> String {
+    format!("{} is not there; is its volume mounted? `docrelay keys create` makes a new store", file.display())
 }
 
 const BUSY_PRAGMA: &str = "PRAGMA busy_timeout = 8000";

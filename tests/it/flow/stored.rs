@@ -30,8 +30,9 @@ fn stored(name: &str, url: &str) -> NewSubscription {
 async fn a_service_that_starts_without_its_store_consumes_nothing_and_delivers_once_it_is_there() {
     let receiver = Receiver::ok().await;
     let folder = tempfile::tempdir().unwrap();
-    // Away: its folder is not mounted yet.
+    // Away: there is the mount point, and nothing mounted on it.
     let missing = folder.path().join("volume");
+    std::fs::create_dir(&missing).unwrap();
     let url = format!("sqlite://{}", missing.join("store.db").display());
     let surroundings = Surroundings::with(&[("STORE__URL", &url)]).await;
     let service = surroundings.start_unready().await;
@@ -47,9 +48,10 @@ async fn a_service_that_starts_without_its_store_consumes_nothing_and_delivers_o
     let ready = folder.path().join("ready");
     std::fs::create_dir(&ready).unwrap();
     let filling = docrelay::domain::Secret::new(format!("sqlite://{}", ready.join("store.db").display()));
-    let store = Store::open(&filling, KeyRing::default()).await.unwrap();
+    let store = Store::create(&filling, KeyRing::default()).await.unwrap();
     store.insert(&stored("erp", &receiver.url("/")), docrelay::domain::now()).await.unwrap();
     store.close().await;
+    assert!(!missing.join("store.db").exists(), "a volume that is not mounted is no empty store");
     std::fs::rename(&ready, &missing).unwrap();
 
     surroundings.results.wait_for(1, GENEROUS).await;
@@ -62,9 +64,9 @@ async fn two_services_on_one_store_learn_of_a_new_subscription_while_they_run() 
     let receiver = Receiver::ok().await;
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", folder.path().join("store.db").display());
+    let store = Store::create(&docrelay::domain::Secret::new(url.clone()), KeyRing::default()).await.unwrap();
     let surroundings = Surroundings::with(&[("STORE__URL", &url)]).await;
     let (one, other) = tokio::join!(surroundings.start(), surroundings.start());
-    let store = Store::open(&docrelay::domain::Secret::new(url.clone()), KeyRing::default()).await.unwrap();
     store.insert(&stored("erp", &receiver.url("/")), docrelay::domain::now()).await.unwrap();
     for service in [&one, &other] {
         eventually("the new subscription", || async {

@@ -51,7 +51,7 @@ impl Database {
     }
 
     pub(crate) async fn open(&self) -> Store {
-        Store::open(&self.url, self.keys.clone()).await.unwrap()
+        Store::create(&self.url, self.keys.clone()).await.unwrap()
     }
 
     /// Runs a statement of the test's own, past the store.

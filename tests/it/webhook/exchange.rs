@@ -88,6 +88,7 @@ async fn an_id_that_fits_no_url_is_not_sent() {
         subscription: &subscription,
         delivery: DeliveryId::of(&event.id, &subscription.id),
         attempt: 1,
+        began: tokio::time::Instant::now(),
         at: docrelay::domain::now(),
         body: bytes::Bytes::new(),
     };

@@ -77,7 +77,17 @@ async fn send(client: &Client, subscription: &Subscription) -> Attempt {
     let event = event();
     let delivery = DeliveryId::of(&event.id, &subscription.id);
     let body = Bytes::from_static(b"{\"a\":1}");
-    client.send(Request { event: &event, subscription, delivery, attempt: 3, at: now(), body }).await
+    client
+        .send(Request {
+            event: &event,
+            subscription,
+            delivery,
+            attempt: 3,
+            at: now(),
+            began: tokio::time::Instant::now(),
+            body,
+        })
+        .await
 }
 
 fn status(attempt: &Attempt) -> u16 {
