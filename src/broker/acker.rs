@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use lapin::{Channel, options::BasicAckOptions};
 use tokio::{
     sync::mpsc,
@@ -13,6 +14,9 @@ use super::ledger::Ledger;
 
 /// How many finished messages are taken at once.
 const BATCH: usize = 256;
+
+/// Acks written together at most: `join_all` polls so few in their order.
+const TOGETHER: usize = 30;
 
 /// Acks follow each other no faster: what finishes meanwhile is acked together, which costs the broker one step instead of
 /// many. The first ack after a pause waits for nobody.
@@ -56,12 +60,20 @@ pub(super) async fn run(channel: Channel, mut finished: mpsc::Receiver<u64>, cha
     }
 }
 
+/// Writes the acks that are due, together: behind a straggler there is one for each message, and each that is awaited alone
+/// wakes the client's I/O thread.
 async fn write(channel: &Channel, ledger: &mut Ledger, now: Instant) -> bool {
-    while let Some(ack) = ledger.next_ack(now) {
-        if let Err(error) = channel.basic_ack(ack.tag, BasicAckOptions { multiple: ack.multiple }).await {
-            tracing::debug!(%error, "An ack could not be written; the broker will give its messages again");
-            return false;
+    loop {
+        let due: Vec<_> = std::iter::from_fn(|| ledger.next_ack(now)).take(TOGETHER).collect();
+        if due.is_empty() {
+            return true;
+        }
+        let acks = due.into_iter().map(|ack| channel.basic_ack(ack.tag, BasicAckOptions { multiple: ack.multiple }));
+        for acked in join_all(acks).await {
+            if let Err(error) = acked {
+                tracing::debug!(%error, "An ack could not be written; the broker will give its messages again");
+                return false;
+            }
         }
     }
-    true
 }
