@@ -15,6 +15,7 @@ use crate::{domain::Secret, secrets::KeyRing};
 
 /// How often the counter is looked at. A change made on another replica is in force here within a second.
 const POLL: Duration = Duration::from_millis(500);
+const _: () = assert!(POLL.as_millis() < 1000, "a change is promised within a second");
 
 /// The database that subscriptions come from.
 #[derive(Debug)]

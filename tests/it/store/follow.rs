@@ -80,7 +80,7 @@ fn write(folder: &Path, name: &str) {
 }
 
 #[tokio::test]
-async fn what_is_stored_is_in_force_beside_the_file_and_a_change_within_a_second() {
+async fn what_is_stored_is_in_force_beside_the_file_and_a_change_soon_after() {
     let database = Database::sqlite().await;
     let store = database.open().await;
     store.insert(&stored("a"), at(0)).await.unwrap();
