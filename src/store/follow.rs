@@ -3,7 +3,10 @@
 
 use std::{error::Error, sync::Arc, time::Duration};
 
-use tokio::{sync::watch, time::MissedTickBehavior};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::MissedTickBehavior,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -17,14 +20,44 @@ use crate::{domain::Secret, secrets::KeyRing};
 const POLL: Duration = Duration::from_millis(500);
 const _: () = assert!(POLL.as_millis() < 1000, "a change is promised within a second");
 
+/// How many may wait to be asked for a look. Whoever comes later waits for a place; one look answers all of them.
+const ASKING: usize = 1024;
+
 /// The database that subscriptions come from.
 #[derive(Debug)]
 pub struct StoreSource {
     url: Secret,
     keys: KeyRing,
     /// Not there before it could be opened.
-    store: Option<Store>,
+    store: watch::Sender<Option<Store>>,
     answers: watch::Sender<bool>,
+    asking: mpsc::Sender<oneshot::Sender<()>>,
+    asked: mpsc::Receiver<oneshot::Sender<()>>,
+}
+
+/// The database for whoever writes to it beside the service that follows it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct StoreHandle {
+    store: watch::Receiver<Option<Store>>,
+    asking: mpsc::Sender<oneshot::Sender<()>>,
+}
+
+impl StoreHandle {
+    /// The database; `None` while it could not be opened yet.
+    #[must_use]
+    pub fn store(&self) -> Option<Store> {
+        self.store.borrow().clone()
+    }
+
+    /// Brings into force here what was written before: returns after the next look at the database. Should that look
+    /// fail, one of the next ones will bring it.
+    pub async fn bring_into_force(&self) {
+        let (done, looked) = oneshot::channel();
+        if self.asking.send(done).await.is_ok() {
+            // An error means that nothing is followed any more: the service stops.
+            looked.await.ok();
+        }
+    }
 }
 
 /// Why a look at the database brought nothing.
@@ -55,7 +88,14 @@ impl StoreSource {
             Err(error) => return Err(error),
         };
         let answers = watch::Sender::new(store.is_some());
-        Ok(Self { url, keys, store, answers })
+        let (asking, asked) = mpsc::channel(ASKING);
+        Ok(Self { url, keys, store: watch::Sender::new(store), answers, asking, asked })
+    }
+
+    /// The database, for whoever writes to it.
+    #[must_use]
+    pub fn handle(&self) -> StoreHandle {
+        StoreHandle { store: self.store.subscribe(), asking: self.asking.clone() }
     }
 
     /// Whether the database answers, now and later.
@@ -69,7 +109,8 @@ impl StoreSource {
         tracker.spawn(async move {
             // A look that is dropped has changed nothing, or all of it.
             stop.run_until_cancelled(self.look_on(&subscriptions)).await;
-            if let Some(store) = &self.store {
+            let store = self.store.borrow().clone();
+            if let Some(store) = store {
                 store.close().await;
             }
         });
@@ -78,10 +119,19 @@ impl StoreSource {
     async fn look_on(&mut self, subscriptions: &Subscriptions) {
         let mut ticks = tokio::time::interval(POLL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut told = None;
+        let (mut told, mut waiting) = (None, Vec::new());
         loop {
-            ticks.tick().await;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                // Never none: one sender is our own.
+                _ = self.asked.recv_many(&mut waiting, ASKING) => {}
+            }
+            // What was written before they asked is seen by this look.
             let looked = self.look(subscriptions).await;
+            for asker in waiting.drain(..) {
+                // Whoever does not wait any more need not be told.
+                asker.send(()).ok();
+            }
             self.answers.send_replace(!matches!(looked, Err(LookError::Store(_))));
             // The same trouble is told once, not twice a second.
             let trouble = looked.err();
@@ -97,11 +147,19 @@ impl StoreSource {
         }
     }
 
-    async fn look(&mut self, subscriptions: &Subscriptions) -> Result<(), LookError> {
-        let store = match &self.store {
-            Some(store) => store,
-            None => self.store.insert(Store::open(&self.url, self.keys.clone()).await?),
-        };
+    /// The database, opened now if it could not be before.
+    async fn opened(&self) -> Result<Store, StoreError> {
+        let known = self.store.borrow().clone();
+        if let Some(store) = known {
+            return Ok(store);
+        }
+        let opened = Store::open(&self.url, self.keys.clone()).await?;
+        self.store.send_replace(Some(opened.clone()));
+        Ok(opened)
+    }
+
+    async fn look(&self, subscriptions: &Subscriptions) -> Result<(), LookError> {
+        let store = self.opened().await?;
         let before = subscriptions.stored().await;
         let defaults = *subscriptions.defaults();
         let changes = match &before {

@@ -17,7 +17,7 @@ mod yaml;
 pub use self::{
     document::{BadDocument, from_document},
     file::{Defaults, parse},
-    follow::StoreSource,
+    follow::{StoreHandle, StoreSource},
     reload::{LoadError, Subscriptions},
     snapshot::{Change, OrganizationIndex, Snapshot},
     yaml::{FileProblem, FileProblems},

@@ -7,7 +7,7 @@ use docrelay::{
     domain::Subscription,
     secrets::KeyRing,
     store::{
-        Defaults, Snapshot, StoreSource, Subscriptions,
+        Defaults, Snapshot, StoreHandle, StoreSource, Subscriptions,
         database::{Content, NewSubscription, Store, StoreError},
     },
 };
@@ -32,6 +32,7 @@ pub(crate) struct Followed {
     folder: TempDir,
     subscriptions: Arc<Subscriptions>,
     answers: watch::Receiver<bool>,
+    handle: StoreHandle,
     tracker: TaskTracker,
     stop: CancellationToken,
 }
@@ -46,9 +47,10 @@ impl Followed {
         let subscriptions = Arc::new(subscriptions.beside_a_store());
         assert_eq!(*subscriptions.loaded().borrow(), None, "not complete before the store was read");
         let source = StoreSource::open(database.url.clone(), database.keys.clone()).await.unwrap();
-        let (answers, tracker, stop) = (source.answers(), TaskTracker::new(), CancellationToken::new());
+        let (answers, handle) = (source.answers(), source.handle());
+        let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         source.follow(Arc::clone(&subscriptions), &tracker, stop.clone());
-        Self { folder, subscriptions, answers, tracker, stop }
+        Self { folder, subscriptions, answers, handle, tracker, stop }
     }
 
     pub(crate) async fn until_loaded(&self, count: usize) {
@@ -103,6 +105,23 @@ async fn what_is_stored_is_in_force_beside_the_file_and_a_change_soon_after() {
     followed.until_loaded(2).await;
     assert!(followed.get("a").is_none() && followed.get("filed").is_some());
     followed.end().await;
+}
+
+#[tokio::test]
+async fn what_was_written_through_the_handle_is_in_force_once_it_was_brought() {
+    let database = Database::sqlite().await;
+    database.open().await;
+    let followed = Followed::of(&database).await;
+    followed.until_loaded(1).await;
+    let store = followed.handle.store().expect("the database is there");
+    for name in ["a", "b", "c", "d", "e"] {
+        store.insert(&stored(name), at(0)).await.unwrap();
+        timeout(DEADLINE, followed.handle.bring_into_force()).await.unwrap();
+        assert!(followed.get(name).is_some(), "{name} is in force at once, not after the next poll");
+    }
+    let handle = followed.handle.clone();
+    followed.end().await;
+    timeout(DEADLINE, handle.bring_into_force()).await.expect("whoever asks when nothing is followed does not wait");
 }
 
 #[tokio::test]
