@@ -34,11 +34,13 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /build/target/release/docrelay /usr/local/bin/docrelay
 COPY LICENSE /usr/share/doc/docrelay/LICENSE
-# A number, so that Kubernetes can see that it is not root. docrelay writes no files.
+# The one place that docrelay writes to, if store.url names a SQLite file there. A new volume takes its owner from here.
+RUN install --directory --owner 10001 --group 10001 --mode 0700 /var/lib/docrelay
+# A number, so that Kubernetes can see that it is not root.
 USER 10001:10001
 WORKDIR /etc/docrelay
-# Health and metrics listen on loopback unless `admin.listen` says otherwise; the health check runs in the container.
-EXPOSE 8081
+# The API is served at 8080 if `api.listen` says so. Health and metrics listen on loopback unless `admin.listen` says otherwise; the health check runs in the container.
+EXPOSE 8080 8081
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["docrelay", "healthcheck"]
 ENTRYPOINT ["docrelay"]

@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check bench up down clean-brokers
+.PHONY: FORCE help demo test test-fast check bench up down clean-brokers
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,8 @@ bench: ## docrelay beside the bare loop, into target/bench/summary.json (ROUNDS=
 	    $(if $(FAN_OUT),--fan-out $(FAN_OUT)) $(if $(QUICK),--quick) $(BENCH_ARGS)
 	cargo bench --locked --bench matching
 
+FORCE:
+
 up: .env ## Start RabbitMQ and docrelay with Docker Compose (COMPOSE_PROFILES=demo adds a publisher and a receiver)
 	docker compose up $(if $(DOCRELAY_IMAGE),--no-build,--build) --detach --wait docrelay
 	docker compose up --no-build --detach
@@ -34,11 +36,13 @@ up: .env ## Start RabbitMQ and docrelay with Docker Compose (COMPOSE_PROFILES=de
 down: ## Stop what `make up` started; its data stays
 	docker compose --profile demo down
 
-# Random secrets, once: an existing file is never changed.
-.env:
-	@umask 077; secret() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }; \
-	printf 'RABBITMQ_USER=docrelay\nRABBITMQ_PASSWORD=%s\n' "$$(secret)" > .env.new; mv .env.new .env; \
-	echo "wrote .env with a random password"
+# Random secrets, each once: what is there is never changed.
+.env: FORCE
+	@umask 077; touch .env; \
+	add() { grep -q "^$$1=" .env || { printf '%s=%s\n' "$$1" "$$2" >> .env; echo "wrote $$1 to .env"; }; }; \
+	add RABBITMQ_USER docrelay; \
+	add RABBITMQ_PASSWORD "$$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')"; \
+	add DOCRELAY_SECRETS_KEYS "first:$$(head -c 32 /dev/urandom | base64 | tr -d '\n')"
 
 clean-brokers: ## Stop private RabbitMQ nodes that were left behind
 	@scripts/clean-brokers

@@ -12,6 +12,7 @@ mod publish;
 pub mod receive;
 mod results;
 mod secrets;
+mod store;
 mod topology;
 
 use std::{io, path::PathBuf, process::ExitCode};
@@ -81,6 +82,7 @@ enum Command {
     Receive(receive::Args),
     Secrets(secrets::Args),
     Keys(keys::Args),
+    Store(store::Args),
 }
 
 /// Does what was asked for.
@@ -110,6 +112,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Dead(args) => dead::run(args, &config).await,
         Command::Healthcheck(args) => healthcheck::run(args, &config).await,
         Command::Keys(args) => keys::run(args, &config).await,
+        Command::Store(args) => store::run(args, &config).await,
     }
 }
 

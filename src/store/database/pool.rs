@@ -171,7 +171,7 @@ impl Pool {
 }
 
 fn no_file(file: &Path) -> String {
-    format!("{} is not there; is its volume mounted? `docrelay keys create` makes a new store", file.display())
+    format!("{} is not there; is its volume mounted? `docrelay store init` makes a new store", file.display())
 }
 
 const BUSY_PRAGMA: &str = "PRAGMA busy_timeout = 8000";

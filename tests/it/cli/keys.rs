@@ -1,4 +1,4 @@
-//! `docrelay keys` and `docrelay secrets`, on a SQLite file.
+//! `docrelay keys`, `docrelay secrets` and `docrelay store`, on a SQLite file.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -61,6 +61,17 @@ async fn a_key_must_be_for_somebody_and_in_a_store() {
     nowhere.env("DOCRELAY__STORE__URL", "postgres://user:hush@127.0.0.1:1/x");
     let complaint = ran(nowhere).await.failed();
     assert!(complaint.contains("the store is away") && !complaint.contains("hush"), "{complaint}");
+}
+
+#[tokio::test]
+async fn a_store_is_made_once_and_kept_from_then_on() {
+    let database = Database::sqlite().await;
+    let complaint = run(&database, &["secrets", "rotate"]).await.failed();
+    assert!(complaint.contains("is its volume mounted?") && complaint.contains("docrelay store init"), "{complaint}");
+    assert!(run(&database, &["store", "init"]).await.fine().contains("up to date"));
+    run(&database, &["keys", "create", "--operator"]).await.fine();
+    run(&database, &["store", "init"]).await.fine();
+    assert_eq!(run(&database, &["keys", "list"]).await.fine().lines().count(), 1, "what was there is there");
 }
 
 #[tokio::test]
