@@ -4,6 +4,7 @@
 //! a loop of its own that connects, works until the first error, drops everything and starts over, for ever.
 
 mod acker;
+pub mod asyncapi;
 pub mod codec;
 mod connection;
 mod consumer;

@@ -3,6 +3,7 @@
 #![expect(clippy::doc_markdown, reason = "the doc comments of options are help texts: no backticks on a terminal")]
 #![expect(rustdoc::broken_intra_doc_links, reason = "brackets in help texts are no links")]
 
+mod asyncapi;
 pub mod check_config;
 mod dead;
 mod healthcheck;
@@ -83,6 +84,7 @@ enum Command {
     Secrets(secrets::Args),
     Keys(keys::Args),
     Store(store::Args),
+    Asyncapi(asyncapi::Args),
 }
 
 /// Does what was asked for.
@@ -113,6 +115,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Healthcheck(args) => healthcheck::run(args, &config).await,
         Command::Keys(args) => keys::run(args, &config).await,
         Command::Store(args) => store::run(args, &config).await,
+        Command::Asyncapi(args) => asyncapi::run(args, &config),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The program's commands, run as people run them.
 
+mod asyncapi;
 mod dead;
 mod healthcheck;
 mod keys;
