@@ -14,7 +14,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admin::{self, Readiness},
-    artifacts::{ArtifactStore, serve::Downloads},
+    api::{self, Desk},
+    artifacts::{self, ArtifactStore},
     broker::{BrokerOutbox, ConsumerSettings, Consumers, Inbound, Publisher, topology::Topology},
     config::Config,
     domain,
@@ -66,8 +67,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 pub struct Service {
     /// Where health is served.
     pub admin: SocketAddr,
-    /// Where exported files are served; `None` when they are not in a local folder.
-    pub downloads: Option<SocketAddr>,
+    /// Where the API and exported files are served; `None` when neither is.
+    pub api: Option<SocketAddr>,
     /// Notified, it makes the service read its subscriptions again.
     pub reload: Arc<Notify>,
     stopping: CancellationToken,
@@ -105,7 +106,9 @@ impl Service {
 
         let (messages, tasks, reload) = (TaskTracker::new(), TaskTracker::new(), Arc::new(Notify::new()));
         let (stopping, stopped, give_up) = Default::default();
-        let downloads = serve_downloads(artifacts.as_ref(), config.api.listen, &tasks, &stopped).await?;
+        let server = listen_for_others(config.api.listen).await?;
+        warn_of(artifacts.as_ref());
+        let downloads = artifacts.as_ref().and_then(|store| artifacts::serve::router(store, domain::now));
         let stop = StopSignals::default();
         let topology = Arc::new(Topology::new(&config.broker));
 
@@ -131,16 +134,20 @@ impl Service {
         let readiness =
             Readiness::new(standing, consuming, subscriptions.loaded(), CancellationToken::clone(&stopping))
                 .with_store(store.as_ref().map(StoreSource::answers));
+        let desk = store.as_ref().map(|store| Desk::new(store.handle(), Arc::clone(&subscriptions), domain::now));
+        let (api, answered) = (server.as_ref().map(api::Server::address), CancellationToken::new());
         if let Some(store) = store {
-            store.follow(Arc::clone(&subscriptions), &tasks, CancellationToken::clone(&stopped));
+            // The last requests still need it.
+            store.follow(Arc::clone(&subscriptions), &tasks, CancellationToken::clone(&answered));
         }
+        tasks.spawn(serve_others(server, api::routes(desk, downloads), CancellationToken::clone(&stopped), answered));
         tasks.spawn(serve_admin(listener, readiness, CancellationToken::clone(&stopped)));
         let run =
             consumers.run(hand_to(flow, messages.clone()), stop.draining.clone(), CancellationToken::clone(&stopped));
         let consuming = tasks.spawn(once_loaded(subscriptions.loaded(), stop.draining.clone(), run));
         Ok(Self {
             admin: admin_address,
-            downloads,
+            api,
             reload,
             stopping,
             stop,
@@ -235,29 +242,31 @@ async fn follow_consuming(flow: Arc<Flows>, mut consuming: watch::Receiver<bool>
     }
 }
 
-/// Serves what links to exported files lead to, if that is here, and gives its address. Says what is to be known about
-/// the store that links are made for.
-async fn serve_downloads(
-    artifacts: Option<&ArtifactStore>,
-    listen: Option<SocketAddr>,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
-) -> anyhow::Result<Option<SocketAddr>> {
+/// Says what is to be known about the store that links are made for.
+fn warn_of(artifacts: Option<&ArtifactStore>) {
     for warning in artifacts.iter().flat_map(|store| store.warnings()) {
         tracing::warn!("{warning}");
     }
-    let (Some(store), Some(listen)) = (artifacts, listen) else { return Ok(None) };
-    let bound = Downloads::bind(store, listen, domain::now).await;
-    let Some(downloads) = bound.with_context(|| format!("cannot listen on {listen} (api.listen)"))? else {
-        return Ok(None);
-    };
-    let (address, stop) = (downloads.address(), stop.clone());
-    tasks.spawn(async move {
-        if let Err(error) = downloads.serve(stop).await {
-            tracing::error!(%error, "Exported files are not served any more");
-        }
-    });
-    Ok(Some(address))
+}
+
+async fn listen_for_others(listen: Option<SocketAddr>) -> anyhow::Result<Option<api::Server>> {
+    let Some(listen) = listen else { return Ok(None) };
+    let bound = api::Server::bind(listen).await;
+    bound.map(Some).with_context(|| format!("cannot listen on {listen} (api.listen)"))
+}
+
+/// Serves the API and downloads until `stop`, and says when the last answer was given.
+async fn serve_others(
+    server: Option<api::Server>,
+    routes: api::Routes,
+    stop: CancellationToken,
+    answered: CancellationToken,
+) {
+    match server {
+        Some(server) => server.serve(routes, stop).await,
+        None => stop.cancelled().await,
+    }
+    answered.cancel();
 }
 
 async fn serve_admin(listener: TcpListener, readiness: Readiness, stop: CancellationToken) {

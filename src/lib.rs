@@ -5,6 +5,7 @@
 //! The rules are pure and live in [`policy`]; the values they work on in [`domain`]. [`app`] puts it all together.
 
 pub mod admin;
+pub mod api;
 pub mod app;
 pub mod artifacts;
 mod backoff;

@@ -1,7 +1,7 @@
 //! Serves the files of the local folder to whoever has a link. Never a list of them, and never a word about a file to
 //! anybody without a link to it.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -15,11 +15,9 @@ use futures_util::StreamExt as _;
 use percent_encoding::percent_decode_str;
 use tokio::{
     io::AsyncReadExt as _,
-    net::TcpListener,
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::sleep,
 };
-use tokio_util::{io::ReaderStream, sync::CancellationToken};
+use tokio_util::io::ReaderStream;
 
 use super::{
     ArtifactStore, Place,
@@ -33,9 +31,6 @@ const MOST_DOWNLOADS: usize = 256;
 
 /// How much of a file is read at once.
 const BUFFER_BYTES: usize = 64 * 1024;
-
-/// How long downloads that have begun may take once the service stops.
-const LAST_DOWNLOADS: Duration = Duration::from_secs(2);
 
 /// The routes that links into a local folder lead to; none for the other stores, which serve their files themselves.
 /// Whether a link has expired is told by `clock`.
@@ -51,52 +46,6 @@ where
     let desk = Desk { folder, clock, downloads: Arc::new(Semaphore::new(MOST_DOWNLOADS)) };
     // The path is the operator's, whatever its segments begin with.
     Some(Router::new().without_v07_checks().route(&route, get(download::<C>)).with_state(desk))
-}
-
-/// Where the routes are served.
-#[derive(Debug)]
-pub struct Downloads {
-    listener: TcpListener,
-    address: SocketAddr,
-    routes: Router,
-}
-
-impl Downloads {
-    /// Listens for downloads from a local folder. None for the other stores.
-    ///
-    /// # Errors
-    /// When the address is taken, or not ours.
-    pub async fn bind<C>(store: &ArtifactStore, listen: SocketAddr, clock: C) -> io::Result<Option<Self>>
-    where
-        C: Fn() -> Timestamp + Clone + Send + Sync + 'static,
-    {
-        let Some(routes) = router(store, clock) else { return Ok(None) };
-        let listener = TcpListener::bind(listen).await?;
-        let address = listener.local_addr()?;
-        Ok(Some(Self { listener, address, routes }))
-    }
-
-    /// Where it listens.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Serves until `stop`. Returns at most two seconds after it.
-    ///
-    /// # Errors
-    /// When the listener fails.
-    pub async fn serve(self, stop: CancellationToken) -> io::Result<()> {
-        let serving = axum::serve(self.listener, self.routes).with_graceful_shutdown(stop.clone().cancelled_owned());
-        let too_long = async {
-            stop.cancelled().await;
-            sleep(LAST_DOWNLOADS).await;
-        };
-        tokio::select! {
-            served = serving => served,
-            () = too_long => Ok(()),
-        }
-    }
 }
 
 #[derive(Clone)]

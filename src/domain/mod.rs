@@ -26,8 +26,8 @@ pub use self::{
     placeholder::{PLACEHOLDER, continues_a_word, has_placeholder},
     secret::Secret,
     subscription::{
-        BadTarget, HttpTarget, LaneKey, MAX_RETRY_AGE, PlanDoesNotFit, RESERVED_HEADER_PREFIXES, RESERVED_HEADERS,
-        RetryOn, RetryPolicy, Subscription, TargetUrl,
+        BadTarget, HttpTarget, LaneKey, MAX_RETRY_AGE, OPEN_HEADERS, PlanDoesNotFit, RESERVED_HEADER_PREFIXES,
+        RESERVED_HEADERS, RetryOn, RetryPolicy, Subscription, TargetUrl,
     },
     time::{Timestamp, now},
 };

@@ -16,6 +16,9 @@ pub const RESERVED_HEADERS: [&str; 4] = ["host", "content-length", "connection",
 /// Beginnings of header names that a subscription may not set: they are docrelay's.
 pub const RESERVED_HEADER_PREFIXES: [&str; 2] = ["webhook-", "docrelay-"];
 
+/// Headers whose values are no secrets; every other value is.
+pub const OPEN_HEADERS: [&str; 3] = ["content-type", "accept", "user-agent"];
+
 /// Which events of an organization go where, and how.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Subscription {

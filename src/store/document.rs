@@ -11,7 +11,10 @@ use super::{
     file::{self, Defaults},
     yaml::{Field, FileProblems, Kind, Node},
 };
-use crate::{domain::Subscription, secrets::OpenError};
+use crate::{
+    domain::{OrganizationId, Subscription, SubscriptionId},
+    secrets::OpenError,
+};
 
 /// Why a row is no subscription. Says no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,15 +35,38 @@ pub enum BadDocument {
 /// # Errors
 /// The secrets cannot be read, or the document is not what this version accepts.
 pub fn from_document(row: &Row, defaults: &Defaults) -> Result<Subscription, BadDocument> {
+    let whole = whole(row)?;
+    let mut subscription = from_json(whole, &row.organization, &row.id, defaults)?;
+    subscription.enabled &= row.disabled_reason.is_none();
+    Ok(subscription)
+}
+
+/// The subscription that a JSON object describes, its secrets included; whose it is and what it is called is given, whatever
+/// the object says.
+///
+/// # Errors
+/// Everything that is wrong with it, by the rules of the file.
+pub fn from_json(
+    mut whole: Map<String, Value>,
+    organization: &OrganizationId,
+    id: &SubscriptionId,
+    defaults: &Defaults,
+) -> Result<Subscription, FileProblems> {
+    whole.insert("id".to_owned(), id.as_str().into());
+    whole.insert("organization".to_owned(), organization.as_str().into());
+    file::one(&node(&Value::Object(whole)), defaults)
+}
+
+/// What a row says, its secrets included.
+///
+/// # Errors
+/// The secrets cannot be read, or it is no JSON.
+pub fn whole(row: &Row) -> Result<Map<String, Value>, BadDocument> {
     let mut whole = object(&row.document)?;
     if let Some(secrets) = row.secrets.as_ref().map_err(Clone::clone)? {
         lay_over(&mut whole, object(secrets.reveal())?);
     }
-    whole.insert("id".to_owned(), row.id.as_str().into());
-    whole.insert("organization".to_owned(), row.organization.as_str().into());
-    let mut subscription = file::one(&node(&Value::Object(whole)), defaults)?;
-    subscription.enabled &= row.disabled_reason.is_none();
-    Ok(subscription)
+    Ok(whole)
 }
 
 fn object(text: &str) -> Result<Map<String, Value>, BadDocument> {
@@ -48,7 +74,7 @@ fn object(text: &str) -> Result<Map<String, Value>, BadDocument> {
 }
 
 /// Puts every value of `above` into its place; objects that both have are laid over each other.
-fn lay_over(below: &mut Map<String, Value>, above: Map<String, Value>) {
+pub fn lay_over(below: &mut Map<String, Value>, above: Map<String, Value>) {
     for (name, value) in above {
         match (below.get_mut(&name), value) {
             (Some(Value::Object(below)), Value::Object(above)) => lay_over(below, above),

@@ -145,7 +145,7 @@ impl<'a> Table<'a> {
     pub(super) fn required(&self, name: &str, notes: &mut Notes) -> Option<At<'a>> {
         let found = self.get(name);
         if found.is_none() {
-            self.at.problem(notes, format!("{name} is missing"));
+            notes.add_missing(self.at.node.line, &self.at.path, name);
         }
         found
     }

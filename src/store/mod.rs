@@ -15,7 +15,7 @@ mod target;
 mod yaml;
 
 pub use self::{
-    document::{BadDocument, from_document},
+    document::{BadDocument, from_document, from_json, lay_over, whole},
     file::{Defaults, parse},
     follow::{StoreHandle, StoreSource},
     reload::{LoadError, Subscriptions},

@@ -34,6 +34,8 @@ pub struct Subscriptions {
     path: PathBuf,
     defaults: Defaults,
     current: ArcSwap<Snapshot>,
+    /// Those of the file, in its order.
+    declared: ArcSwap<Vec<Arc<Subscription>>>,
     loaded: watch::Sender<Option<usize>>,
     /// What the file looked like when it was read first.
     first: Option<Stamp>,
@@ -95,8 +97,9 @@ impl Subscriptions {
         tracing::info!(subscriptions = file.len(), file = %path.display(), "Subscriptions loaded");
         let loaded = watch::Sender::new(Some(file.len()));
         let snapshot = index(file.clone()).await;
+        let declared = ArcSwap::from_pointee(file.clone());
         let parts = Mutex::new(Parts { file, stored: Some(Arc::default()) });
-        Ok(Self { parts, path, defaults, current: ArcSwap::from_pointee(snapshot), loaded, first })
+        Ok(Self { parts, path, defaults, current: ArcSwap::from_pointee(snapshot), declared, loaded, first })
     }
 
     /// The same beside a store, that is to say, not complete before the store was loaded, too.
@@ -117,6 +120,12 @@ impl Subscriptions {
     #[must_use]
     pub fn current(&self) -> Arc<Snapshot> {
         self.current.load_full()
+    }
+
+    /// Those of them that the file declares, in its order.
+    #[must_use]
+    pub fn declared(&self) -> Arc<Vec<Arc<Subscription>>> {
+        self.declared.load_full()
     }
 
     /// Reads the file again whenever it changes, and each time `reload` is notified (SIGHUP), until `stop`.
@@ -165,6 +174,7 @@ impl Subscriptions {
         {
             return Err(LoadError::Clash { path: self.path.clone(), id: clash.id.clone() });
         }
+        self.declared.store(Arc::new(file.clone()));
         parts.file = file;
         let file = self.path.display().to_string();
         self.put_together(&parts, &file).await;
@@ -191,7 +201,8 @@ impl Subscriptions {
     }
 
     /// What a subscription gets that does not say.
-    pub(super) fn defaults(&self) -> &Defaults {
+    #[must_use]
+    pub fn defaults(&self) -> &Defaults {
         &self.defaults
     }
 

@@ -10,7 +10,10 @@ use super::{
 };
 use crate::{
     config::{did_you_mean, ranges},
-    domain::{BadTarget, HttpTarget, Payload, RESERVED_HEADER_PREFIXES, RESERVED_HEADERS, TargetUrl, has_placeholder},
+    domain::{
+        BadTarget, HttpTarget, OPEN_HEADERS, Payload, RESERVED_HEADER_PREFIXES, RESERVED_HEADERS, TargetUrl,
+        has_placeholder,
+    },
 };
 
 const TARGET: Names =
@@ -21,9 +24,6 @@ const MAX_HEADERS: usize = 20;
 
 /// The most bytes they may have in all, names and values, `Authorization` included (docs/subscriptions.md: 4 KiB).
 const MAX_HEADER_BYTES: usize = 4 * 1024;
-
-/// Headers whose values are no secrets; every other value is marked sensitive.
-const OPEN_HEADERS: [&str; 3] = ["content-type", "accept", "user-agent"];
 
 /// The target of a subscription. A fixed `authorization` becomes one of its headers, and wins over one that is there.
 ///

@@ -21,6 +21,8 @@ pub struct FileProblem {
     pub line: usize,
     /// The field, as `subscriptions[3].target.url`; empty when it concerns the document.
     pub field: String,
+    /// The same as a JSON Pointer (RFC 6901), as `/subscriptions/3/target/url`. What is missing is pointed at as well.
+    pub pointer: String,
     /// The id of the subscription, if it could be read.
     pub subscription: Option<String>,
     /// What was expected and what was found, never repeating a secret.
@@ -58,12 +60,17 @@ impl Notes {
     }
 
     pub(super) fn add(&mut self, line: usize, path: &Path<'_>, text: impl Into<String>) {
-        self.problems.push(FileProblem {
-            line,
-            field: path.to_string(),
-            subscription: self.subscription.clone(),
-            text: text.into(),
-        });
+        self.push(line, path, path.pointer(), text.into());
+    }
+
+    /// A problem with what is not there.
+    pub(super) fn add_missing(&mut self, line: usize, path: &Path<'_>, name: &str) {
+        self.push(line, path, Path::Field(path, name).pointer(), format!("{name} is missing"));
+    }
+
+    fn push(&mut self, line: usize, path: &Path<'_>, pointer: String, text: String) {
+        let (field, subscription) = (path.to_string(), self.subscription.clone());
+        self.problems.push(FileProblem { line, field, pointer, subscription, text });
     }
 }
 
@@ -73,6 +80,19 @@ pub(super) enum Path<'a> {
     Root,
     Field(&'a Path<'a>, &'a str),
     Item(&'a Path<'a>, usize),
+}
+
+impl Path<'_> {
+    /// As a JSON Pointer.
+    fn pointer(&self) -> String {
+        match self {
+            Self::Root => String::new(),
+            Self::Field(parent, name) => {
+                format!("{}/{}", parent.pointer(), name.replace('~', "~0").replace('/', "~1"))
+            }
+            Self::Item(parent, index) => format!("{}/{index}", parent.pointer()),
+        }
+    }
 }
 
 impl fmt::Display for Path<'_> {

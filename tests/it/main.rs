@@ -8,6 +8,7 @@
     reason = "tests may panic, their helpers too"
 )]
 
+mod api;
 mod artifacts;
 mod broker;
 mod cli;

@@ -6,7 +6,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use url::Url;
 
 use crate::{
-    config::{ApiConfig, ArtifactsConfig, ArtifactsPlace, Cloud, SigningKey, read::Reader},
+    config::{ApiConfig, ArtifactsConfig, ArtifactsPlace, Cloud, Config, SigningKey, read::Reader},
     domain::{Secret, Timestamp},
 };
 
@@ -18,6 +18,9 @@ const MAX_KEY_ID: usize = 32;
 
 /// What the variables begin with that the stores' own tools read.
 const VARIABLES: [&str; 3] = ["AZURE_", "AWS_", "GOOGLE_"];
+
+/// What the paths of the API begin with, which is served at the same address.
+const API_PATHS: [&str; 6] = ["v1", "integrations", "document_webhooks", "api_document", "problems", "openapi.json"];
 
 const PLACES: &str = "expected file:///folder, az://container/prefix, s3://bucket/prefix or gs://bucket/prefix";
 
@@ -58,9 +61,16 @@ pub(super) fn artifacts(read: &mut Reader<'_>, environment: &[(String, String)])
 }
 
 /// What the settings must be together.
-pub(super) fn check_together(read: &mut Reader<'_>, api: &ApiConfig, artifacts: &ArtifactsConfig) {
-    const KEYS: [&str; 5] =
-        ["artifacts.url", "artifacts.public_url", "artifacts.signing_keys", "artifacts.options", "api.listen"];
+pub(super) fn check_together(read: &mut Reader<'_>, config: &Config) {
+    const KEYS: [&str; 6] = [
+        "artifacts.url",
+        "artifacts.public_url",
+        "artifacts.signing_keys",
+        "artifacts.options",
+        "api.listen",
+        "store.url",
+    ];
+    let (api, artifacts) = (&config.api, &config.artifacts);
     if !read.are_sound(&KEYS) {
         return;
     }
@@ -74,7 +84,6 @@ pub(super) fn check_together(read: &mut Reader<'_>, api: &ApiConfig, artifacts: 
     for (key, is_set) in [
         ("artifacts.public_url", artifacts.public_url.is_some()),
         ("artifacts.signing_keys", !artifacts.signing_keys.is_empty()),
-        ("api.listen", api.listen.is_some()),
     ] {
         match (is_folder, is_set) {
             (true, false) => {
@@ -83,6 +92,16 @@ pub(super) fn check_together(read: &mut Reader<'_>, api: &ApiConfig, artifacts: 
             (false, true) => read.problem(key, "is only for artifacts.url = \"file://...\": leave it empty"),
             (true, true) | (false, false) => {}
         }
+    }
+    match (api.listen, is_folder, &config.store.url) {
+        (None, true, _) => {
+            read.problem("api.listen", "is needed for artifacts.url = \"file://...\": docrelay serves the files there");
+        }
+        (Some(_), false, None) => read.problem(
+            "api.listen",
+            "there is nothing to serve: set store.url (the API), or artifacts.url = \"file://...\" (download links), or leave it empty",
+        ),
+        (Some(_), true, _) | (Some(_), false, Some(_)) | (None, false, _) => {}
     }
     for (key, is_set) in [
         ("artifacts.options", !artifacts.options.is_empty()),
@@ -137,6 +156,10 @@ fn public_url(text: &str) -> Result<Url, String> {
     if path.is_empty() || path.contains("//") {
         return Err(expected.to_owned());
     }
+    let first = path.split('/').nth(1).unwrap_or_default();
+    if API_PATHS.contains(&first) {
+        return Err(format!("{expected}; /{first} is one of the API"));
+    }
     Ok(url)
 }
 
@@ -158,7 +181,7 @@ fn variables(environment: &[(String, String)]) -> BTreeMap<String, Secret> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Problems, load, render};
+    use crate::config::{Problems, load, render};
 
     const KEY: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
 
@@ -190,9 +213,29 @@ mod tests {
             let problems = folder(&[(&format!("DOCRELAY__{name}"), "")]).unwrap_err();
             assert!(problems.len() == 1 && problems.to_string().contains("is needed"), "{problems}");
         }
-        // Without a folder they would mean nothing.
+        // Without a folder they would mean nothing; the address may be the API's.
         assert_eq!(folder(&[("DOCRELAY__ARTIFACTS__URL", "")]).unwrap_err().len(), 3);
         assert_eq!(folder(&[("DOCRELAY__ARTIFACTS__OPTIONS", "a=b")]).unwrap_err().len(), 1);
+        let store = ("DOCRELAY__STORE__URL", "sqlite:///srv/store.db");
+        assert_eq!(folder(&[("DOCRELAY__ARTIFACTS__URL", ""), store]).unwrap_err().len(), 2);
+    }
+
+    #[test]
+    fn an_address_to_serve_at_needs_something_to_serve() {
+        let listen = ("DOCRELAY__API__LISTEN", "127.0.0.1:8080");
+        let problems = with(&[listen]).unwrap_err().to_string();
+        assert!(problems.contains("api.listen") && problems.contains("set store.url"), "{problems}");
+        assert!(with(&[listen, ("DOCRELAY__STORE__URL", "sqlite:///srv/store.db")]).is_ok());
+    }
+
+    #[test]
+    fn links_keep_off_the_paths_of_the_api() {
+        for path in ["/v1", "/v1/files", "/integrations", "/document_webhooks/x", "/problems", "/openapi.json"] {
+            let problems = folder(&[("DOCRELAY__ARTIFACTS__PUBLIC_URL", &format!("https://relay.example{path}"))]);
+            let problems = problems.unwrap_err().to_string();
+            assert!(problems.contains("artifacts.public_url") && problems.contains("of the API"), "{problems}");
+        }
+        assert!(folder(&[("DOCRELAY__ARTIFACTS__PUBLIC_URL", "https://relay.example/v1files")]).is_ok());
     }
 
     #[test]

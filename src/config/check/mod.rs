@@ -165,7 +165,7 @@ fn check_together(read: &mut Reader<'_>, config: &Config) {
     {
         read.problem("broker.results_exchange", "must not be broker.events_exchange: results would come in as events");
     }
-    artifacts::check_together(read, &config.api, &config.artifacts);
+    artifacts::check_together(read, config);
 }
 
 fn refuse_reserved(read: &mut Reader<'_>) {

@@ -77,6 +77,19 @@ impl Store {
         .await
     }
 
+    /// One subscription, whosever it is; `None` when it is not there or was deleted.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn find(&self, id: &SubscriptionId) -> Result<Option<Row>, StoreError> {
+        within(DEADLINE, async {
+            let mut reader = self.pool.reader().await?;
+            let row = query(FIND_ONE).bind(id.as_str()).fetch_optional(&mut *reader);
+            row.await?.map(|row| kept(&row, &self.keys)).transpose()
+        })
+        .await
+    }
+
     /// An organization's subscriptions, of one origin or of all, at most `limit`, from the cursor on. What is made
     /// meanwhile comes last; nothing comes twice.
     ///
@@ -89,21 +102,35 @@ impl Store {
         from: Option<Cursor>,
         limit: u32,
     ) -> Result<Page, StoreError> {
+        self.page(LIST_ONES, organization.as_str(), origin, from, limit).await
+    }
+
+    /// The same of all organizations.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn list_all(&self, origin: Option<Origin>, from: Option<Cursor>, limit: u32) -> Result<Page, StoreError> {
+        self.page(LIST_ALL, "", origin, from, limit).await
+    }
+
+    async fn page(
+        &self,
+        statement: &'static str,
+        organization: &str,
+        origin: Option<Origin>,
+        from: Option<Cursor>,
+        limit: u32,
+    ) -> Result<Page, StoreError> {
         within(DEADLINE, async {
             let mut reader = self.pool.reader().await?;
-            let rows = query(concat!(
-                "SELECT ",
-                columns!(),
-                " FROM subscriptions WHERE organization = $1 AND sequence > $2 AND deleted_at IS NULL \
-                 AND ($3 = '' OR origin = $3) ORDER BY sequence LIMIT $4"
-            ))
-            .bind(organization.as_str())
-            .bind(from.map_or(0, |cursor| cursor.0))
-            .bind(origin.map_or("", Origin::as_str))
-            // One more, to know whether there is a next page.
-            .bind(i64::from(limit) + 1)
-            .fetch_all(&mut *reader)
-            .await?;
+            let rows = query(statement)
+                .bind(organization)
+                .bind(from.map_or(0, |cursor| cursor.0))
+                .bind(origin.map_or("", Origin::as_str))
+                // One more, to know whether there is a next page.
+                .bind(i64::from(limit) + 1)
+                .fetch_all(&mut *reader)
+                .await?;
             let limit = usize::try_from(limit).unwrap_or(usize::MAX);
             let more = rows.len() > limit;
             let rows: Vec<Row> =
@@ -239,6 +266,23 @@ impl Store {
 
 const SELECT_ONE: &str =
     concat!("SELECT ", columns!(), " FROM subscriptions WHERE organization = $1 AND id = $2 AND deleted_at IS NULL");
+
+const FIND_ONE: &str = concat!("SELECT ", columns!(), " FROM subscriptions WHERE id = $1 AND deleted_at IS NULL");
+
+const LIST_ONES: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM subscriptions WHERE organization = $1 AND sequence > $2 AND deleted_at IS NULL \
+     AND ($3 = '' OR origin = $3) ORDER BY sequence LIMIT $4"
+);
+
+/// Takes the same values as [`LIST_ONES`]; the first is empty.
+const LIST_ALL: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM subscriptions WHERE $1 = '' AND sequence > $2 AND deleted_at IS NULL \
+     AND ($3 = '' OR origin = $3) ORDER BY sequence LIMIT $4"
+);
 
 /// Which subscription holds what an organization may have only one of.
 async fn holder(

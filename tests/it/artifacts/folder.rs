@@ -7,7 +7,8 @@ use std::{
 };
 
 use docrelay::{
-    artifacts::{ArtifactStore, SignError, serve::Downloads},
+    api::{self, Server},
+    artifacts::{ArtifactStore, SignError, serve},
     domain::{Timestamp, now},
 };
 use reqwest::{Method, StatusCode, header};
@@ -44,9 +45,10 @@ impl Served {
         let config = config(&folder, &base, &free.to_string(), KEY);
         let store = ArtifactStore::from_config(&config.artifacts).unwrap().unwrap();
         let read = Arc::clone(&clock);
-        let downloads = Downloads::bind(&store, free, move || *read.lock().unwrap()).await.unwrap().unwrap();
+        let routes = api::routes(None, serve::router(&store, move || *read.lock().unwrap()));
+        let server = Server::bind(free).await.unwrap();
         let stopped = stop.clone();
-        TaskTracker::new().spawn(async move { downloads.serve(stopped).await.unwrap() });
+        TaskTracker::new().spawn(async move { server.serve(routes, stopped).await });
         Self { folder, store, clock, base, stop }
     }
 
@@ -259,7 +261,7 @@ async fn the_running_service_serves_links_that_any_replica_with_its_keys_has_mad
     ])
     .await;
     let service = surroundings.start().await;
-    assert_eq!(service.downloads.unwrap().to_string(), free);
+    assert_eq!(service.api.unwrap().to_string(), free);
     let link = older.sign("a.pdf", now(), HOUR).await.unwrap();
     assert_eq!(get(&link.url).await.bytes().await.unwrap(), CONTENT);
     let late = older.sign("a.pdf", now(), Duration::from_secs(1)).await.unwrap();

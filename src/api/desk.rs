@@ -1,0 +1,342 @@
+//! Subscriptions for those who may see them: create, read, list, change, delete, as canonical JSON, for any of the APIs
+//! that speak of them in their own words. Knows no HTTP. Every change is in force here before it is answered.
+
+use std::sync::Arc;
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use uuid::Uuid;
+
+use super::{
+    place::Place,
+    problem::FieldError,
+    secrets::{self, Json},
+    view::{self, Shown},
+};
+use crate::{
+    domain::{OrganizationId, Payload, Secret, Subscription, SubscriptionId, Timestamp},
+    secrets::{OpenError, SealError},
+    store::{
+        self, BadDocument, FileProblems, StoreHandle, Subscriptions,
+        database::{Content, InsertError, NewSubscription, Origin, Row, Store, StoreError, UpdateError},
+    },
+};
+
+/// How often a change is made anew when somebody else was faster.
+const MOST_TRIES: usize = 5;
+
+/// Bytes of a signing secret that is made here.
+const SIGNING_SECRET_BYTES: usize = 32;
+
+/// What an organization may have only one of: its webhook for finished documents.
+const SINGULAR: &str = "idexa:0";
+
+/// Subscriptions, at rest and in force.
+#[derive(Debug, Clone)]
+pub struct Desk {
+    store: StoreHandle,
+    subscriptions: Arc<Subscriptions>,
+    clock: fn() -> Timestamp,
+}
+
+/// Which subscriptions somebody may see.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scope<'a> {
+    /// One organization's, or everybody's.
+    pub(super) organization: Option<&'a OrganizationId>,
+    /// Those that one API made, or all of them, those of the file included.
+    pub(super) origin: Option<Origin>,
+}
+
+/// Part of a list.
+#[derive(Debug)]
+pub(super) struct Listed {
+    /// The subscriptions.
+    pub(super) items: Vec<Shown>,
+    /// Where the rest begins.
+    pub(super) next: Option<Place>,
+}
+
+/// Why something was not done.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// It is not there, or not for whoever asks.
+    Absent,
+    /// Fields are not accepted.
+    Invalid(Vec<FieldError>),
+    /// The organization may have one only, and has this one.
+    Conflict(SubscriptionId),
+    /// The subscriptions file declares it.
+    Declared,
+    /// Somebody else changed it.
+    Changed,
+    /// Its secrets cannot be read.
+    Locked(OpenError),
+    /// The database did not do its part.
+    Store(StoreError),
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Desk {
+    /// A desk before these subscriptions. `clock` tells the time of changes.
+    #[must_use]
+    pub fn new(store: StoreHandle, subscriptions: Arc<Subscriptions>, clock: fn() -> Timestamp) -> Self {
+        Self { store, subscriptions, clock }
+    }
+
+    /// The database.
+    ///
+    /// # Errors
+    /// It could not be opened yet.
+    pub(super) fn store(&self) -> Result<Store, StoreError> {
+        self.store.store().ok_or_else(|| StoreError::Away("it could not be opened yet".into()))
+    }
+
+    /// Makes a subscription of canonical JSON, without id and organization. A signing secret that is asked for stands in
+    /// the answer, this once.
+    ///
+    /// # Errors
+    /// Fields are not accepted, the organization has one of its kind, or the store is away.
+    pub(super) async fn create(
+        &self,
+        organization: &OrganizationId,
+        origin: Origin,
+        given: &Json,
+    ) -> Result<Shown, Refusal> {
+        view::told_by_nobody(given).map_err(Refusal::Invalid)?;
+        let id = new_id()?;
+        let draft = self.draft(organization, &id, &Json::new(), given)?;
+        let is_singular = draft.subscription.payload == Payload::Idexa;
+        if is_singular && let Some(declared) = self.declared_idexa(organization) {
+            return Err(Refusal::Conflict(declared));
+        }
+        let new = NewSubscription {
+            id,
+            organization: organization.clone(),
+            origin,
+            singular: is_singular.then(|| SINGULAR.to_owned()),
+            content: draft.content(None),
+        };
+        let row = self.store()?.insert(&new, (self.clock)()).await.map_err(|error| match error {
+            InsertError::Conflict { existing } => Refusal::Conflict(existing),
+            // Random ids do not meet; should they, the next try draws another one.
+            InsertError::IdTaken => Refusal::Changed,
+            InsertError::Store(error) => Refusal::Store(error),
+        })?;
+        self.store.bring_into_force().await;
+        Ok(self.show(&row).with_generated(draft.generated))
+    }
+
+    /// One subscription.
+    ///
+    /// # Errors
+    /// It is not there, or the store is away.
+    pub(super) async fn get(&self, scope: Scope<'_>, id: &SubscriptionId) -> Result<Shown, Refusal> {
+        if let Some(declared) = self.declared(scope, id) {
+            return Ok(view::declared(&declared));
+        }
+        Ok(self.show(&self.row(scope, id).await?))
+    }
+
+    /// Subscriptions from a place on, those of the file first, then the others as they were made; at most `limit`.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub(super) async fn list(&self, scope: Scope<'_>, from: Option<&Place>, limit: u32) -> Result<Listed, Refusal> {
+        let store = self.store()?;
+        let most = usize::try_from(limit).unwrap_or(usize::MAX);
+        let (mut items, from) = match from {
+            Some(Place::Stored(cursor)) => (Vec::new(), Some(*cursor)),
+            before => {
+                let after = before.and_then(Place::declared);
+                let all = self.subscriptions.declared();
+                let mut found: Vec<_> = all.iter().filter(|it| is_within(scope, it)).collect();
+                found.sort_unstable_by_key(|it| &it.id);
+                let left: Vec<_> = found.into_iter().filter(|it| after.is_none_or(|after| it.id > *after)).collect();
+                let shown: Vec<_> = left.iter().take(most).map(|it| view::declared(it)).collect();
+                if left.len() > most {
+                    let next = shown.last().map(|last| Place::Declared(last.id.clone()));
+                    return Ok(Listed { items: shown, next });
+                }
+                (shown, None)
+            }
+        };
+        // One at least, to know whether there is more.
+        let room = limit.saturating_sub(u32::try_from(items.len()).unwrap_or(u32::MAX));
+        let page = match scope.organization {
+            Some(organization) => store.list(organization, scope.origin, from, room.max(1)).await?,
+            None => store.list_all(scope.origin, from, room.max(1)).await?,
+        };
+        if room == 0 {
+            let last = items.last().map(|last| Place::Declared(last.id.clone()));
+            return Ok(Listed { items, next: last.filter(|_| !page.rows.is_empty()) });
+        }
+        items.extend(page.rows.iter().map(|row| self.show(row)));
+        Ok(Listed { items, next: page.next.map(Place::Stored) })
+    }
+
+    /// Lays a merge patch (RFC 7396) over a subscription. With `expected`, only if nothing changed since that time.
+    ///
+    /// # Errors
+    /// It is not there, belongs to the file, was changed, fields are not accepted, or the store is away.
+    pub(super) async fn patch(
+        &self,
+        scope: Scope<'_>,
+        id: &SubscriptionId,
+        expected: Option<Timestamp>,
+        patch: &Json,
+    ) -> Result<Shown, Refusal> {
+        if self.declared(scope, id).is_some() {
+            return Err(Refusal::Declared);
+        }
+        for _ in 0..MOST_TRIES {
+            let row = self.row(scope, id).await?;
+            if expected.is_some_and(|expected| !view::is_same(expected, row.updated_at)) {
+                return Err(Refusal::Changed);
+            }
+            match self.patch_once(&row, patch).await {
+                Err(Refusal::Changed) => {}
+                done => return done,
+            }
+        }
+        Err(Refusal::Changed)
+    }
+
+    /// Deletes a subscription. With `expected`, only if nothing changed since that time.
+    ///
+    /// # Errors
+    /// It is not there, belongs to the file, was changed, or the store is away.
+    pub(super) async fn delete(
+        &self,
+        scope: Scope<'_>,
+        id: &SubscriptionId,
+        expected: Option<Timestamp>,
+    ) -> Result<(), Refusal> {
+        if self.declared(scope, id).is_some() {
+            return Err(Refusal::Declared);
+        }
+        let row = self.row(scope, id).await?;
+        if expected.is_some_and(|expected| !view::is_same(expected, row.updated_at)) {
+            return Err(Refusal::Changed);
+        }
+        if !self.store()?.delete(&row.organization, id, (self.clock)()).await? {
+            return Err(Refusal::Absent);
+        }
+        self.store.bring_into_force().await;
+        Ok(())
+    }
+
+    async fn patch_once(&self, row: &Row, patch: &Json) -> Result<Shown, Refusal> {
+        let patch = view::without_what_is_told(&self.show(row), patch).map_err(Refusal::Invalid)?;
+        let stored = store::whole(row).map_err(|error| unreadable(row, error))?;
+        let draft = self.draft(&row.organization, &row.id, &stored, &patch)?;
+        if (draft.subscription.payload == Payload::Idexa) != row.singular.is_some() {
+            let text = "cannot become idexa, or something else: delete the subscription and create another one";
+            return Err(Refusal::Invalid(vec![FieldError::at("/payload", text)]));
+        }
+        // Whoever enables it says that the reason is no more.
+        let is_enabled = patch.get("enabled") == Some(&true.into());
+        let reason = row.disabled_reason.clone().filter(|_| !is_enabled);
+        let content = draft.content(reason);
+        let updated =
+            self.store()?.update(&row.organization, &row.id, Some(row.updated_at), &content, (self.clock)()).await;
+        let row = updated.map_err(|error| match error {
+            UpdateError::Changed { .. } => Refusal::Changed,
+            UpdateError::Store(error) => Refusal::Store(error),
+        })?;
+        let row = row.ok_or(Refusal::Absent)?;
+        self.store.bring_into_force().await;
+        Ok(self.show(&row).with_generated(draft.generated))
+    }
+
+    /// What becomes of a subscription by a patch, checked by the rules of the file.
+    fn draft(
+        &self,
+        organization: &OrganizationId,
+        id: &SubscriptionId,
+        stored: &Json,
+        patch: &Json,
+    ) -> Result<Draft, Refusal> {
+        let (mut whole, kept) = secrets::patched(stored, patch);
+        let mut errors = kept.err().unwrap_or_default();
+        let generated = secrets::generate(&mut whole, signing_secret).map_err(StoreError::from)?;
+        let checked = store::from_json(whole.clone(), organization, id, self.subscriptions.defaults());
+        match checked {
+            Ok(subscription) if errors.is_empty() => Ok(Draft { whole, subscription, generated }),
+            checked => {
+                let known: Vec<_> = errors.iter().filter_map(|error| error.pointer.clone()).collect();
+                let more = checked.err();
+                let more = more.iter().flat_map(FileProblems::iter).map(FieldError::from);
+                errors.extend(more.filter(|error| error.pointer.as_ref().is_none_or(|it| !known.contains(it))));
+                Err(Refusal::Invalid(errors))
+            }
+        }
+    }
+
+    async fn row(&self, scope: Scope<'_>, id: &SubscriptionId) -> Result<Row, Refusal> {
+        let store = self.store()?;
+        let row = match scope.organization {
+            Some(organization) => store.get(organization, id).await?,
+            None => store.find(id).await?,
+        };
+        row.filter(|row| scope.origin.is_none_or(|origin| origin == row.origin)).ok_or(Refusal::Absent)
+    }
+
+    fn show(&self, row: &Row) -> Shown {
+        view::stored(row, self.subscriptions.defaults())
+    }
+
+    fn declared(&self, scope: Scope<'_>, id: &SubscriptionId) -> Option<Arc<Subscription>> {
+        let all = self.subscriptions.declared();
+        all.iter().find(|it| it.id == *id && is_within(scope, it)).cloned()
+    }
+
+    fn declared_idexa(&self, organization: &OrganizationId) -> Option<SubscriptionId> {
+        let all = self.subscriptions.declared();
+        let found = all.iter().find(|it| it.payload == Payload::Idexa && it.organization == *organization);
+        found.map(|it| it.id.clone())
+    }
+}
+
+/// A subscription that may be stored.
+struct Draft {
+    whole: Json,
+    subscription: Subscription,
+    generated: Vec<(usize, String)>,
+}
+
+impl Draft {
+    fn content(&self, disabled_reason: Option<String>) -> Content {
+        let (open, secret) = secrets::split(&self.whole);
+        let text = |json: Json| serde_json::Value::Object(json).to_string();
+        Content { document: text(open), secrets: secret.map(|json| Secret::new(text(json))), disabled_reason }
+    }
+}
+
+/// Whether a subscription of the file may be seen.
+fn is_within(scope: Scope<'_>, subscription: &Subscription) -> bool {
+    scope.origin.is_none() && scope.organization.is_none_or(|organization| subscription.organization == *organization)
+}
+
+fn unreadable(row: &Row, error: BadDocument) -> Refusal {
+    match error {
+        BadDocument::Secrets(error) => Refusal::Locked(error),
+        error => Refusal::Store(StoreError::Damaged { id: row.id.to_string(), what: error.to_string() }),
+    }
+}
+
+/// A signing secret that nobody had before (Standard Webhooks: `whsec_` and base64 of random bytes).
+fn signing_secret() -> Result<String, SealError> {
+    let mut bytes = [0; SIGNING_SECRET_BYTES];
+    getrandom::fill(&mut bytes).map_err(|_| SealError::NoRandomness)?;
+    Ok(format!("whsec_{}", BASE64_STANDARD.encode(bytes)))
+}
+
+fn new_id() -> Result<SubscriptionId, StoreError> {
+    // Never: a UUID has 36 bytes.
+    Uuid::new_v4().to_string().parse().map_err(|_| StoreError::from(SealError::NoRandomness))
+}

@@ -1,0 +1,140 @@
+//! Serves HTTP at one address: everything that is meant for others than the operator. Bounded in connections, and in the
+//! time that a request's head may take. Knows no route.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper::{Request, body::Incoming, server::conn::http1, service::Service as _};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Connections at once. More wait at the door, in the system's queue.
+const MOST_CONNECTIONS: usize = 1024;
+
+/// How long a request's head may take to come, and so how long a connection may be idle between two requests.
+const HEAD_DEADLINE: Duration = Duration::from_secs(15);
+
+/// The largest head of a request, and how much of a body is read ahead.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// How long answers that have begun may take once the service stops.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
+/// How long to wait when no connection can be taken, for example because there are no more file handles.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+
+/// Who sent a request, by the address of the connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) SocketAddr);
+
+/// A listener that is bound.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    head_deadline: Duration,
+    connections: Arc<Semaphore>,
+}
+
+impl Server {
+    /// Listens.
+    ///
+    /// # Errors
+    /// When the address is taken, or not ours.
+    pub async fn bind(listen: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(listen).await?;
+        let address = listener.local_addr()?;
+        let connections = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        Ok(Self { listener, address, head_deadline: HEAD_DEADLINE, connections })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop`: then no new connection and no new request is taken, and what has begun may end. Returns at
+    /// most two seconds after it.
+    pub async fn serve(self, routes: Router, stop: CancellationToken) {
+        let tasks = TaskTracker::new();
+        let cut = CancellationToken::new();
+        while let Some((stream, peer, place)) = stop.run_until_cancelled(self.next()).await {
+            let serving = one_connection(stream, peer, routes.clone(), self.head_deadline, stop.clone());
+            let cut = cut.clone();
+            tasks.spawn(async move {
+                let _place = place; // given back on every end
+                cut.run_until_cancelled(serving).await;
+            });
+        }
+        drop(self.listener);
+        tasks.close();
+        if timeout(LAST_ANSWERS, tasks.wait()).await.is_err() {
+            cut.cancel();
+            tasks.wait().await;
+        }
+    }
+
+    /// The next connection, once there is a place for it.
+    async fn next(&self) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+        loop {
+            let Ok(place) = Arc::clone(&self.connections).acquire_owned().await else {
+                // Never closed.
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            };
+            match self.listener.accept().await {
+                Ok((stream, peer)) => return (stream, peer, place),
+                Err(error) if is_the_peers(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "No connection can be taken at api.listen");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// Whether it went wrong for one connection only.
+fn is_the_peers(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+async fn one_connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    routes: Router,
+    head_deadline: Duration,
+    stop: CancellationToken,
+) {
+    // Without it short answers wait for the peer's acknowledgements; it is no harm if it cannot be had.
+    drop(stream.set_nodelay(true));
+    let routes = TowerToHyperService::new(routes);
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        routes.call(request)
+    });
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(head_deadline).max_buf_size(BUFFER_BYTES);
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        // Peers go away all the time.
+        tracing::debug!(%error, %peer, "A connection ended early");
+    }
+}
