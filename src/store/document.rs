@@ -11,7 +11,10 @@ use super::{
     file::{self, Defaults},
     yaml::{Field, FileProblems, Kind, Node},
 };
-use crate::{domain::Subscription, secrets::OpenError};
+use crate::{
+    domain::{FailureKind, State, Subscription},
+    secrets::OpenError,
+};
 
 /// Why a row is no subscription. Says no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,8 +42,17 @@ pub fn from_document(row: &Row, defaults: &Defaults) -> Result<Subscription, Bad
     whole.insert("id".to_owned(), row.id.as_str().into());
     whole.insert("organization".to_owned(), row.organization.as_str().into());
     let mut subscription = file::one(&node(&Value::Object(whole)), defaults)?;
-    subscription.enabled &= row.disabled_reason.is_none();
+    subscription.state = state(subscription.state, row.disabled_reason.as_deref());
     Ok(subscription)
+}
+
+/// What the system's reason makes of a state. What its owner disabled stays so, whatever the reason.
+pub(super) fn state(said: State, reason: Option<&str>) -> State {
+    match reason {
+        None => said,
+        Some(reason) if reason == FailureKind::Gone.as_str() && said != State::Disabled => State::Gone,
+        Some(_) => State::Disabled,
+    }
 }
 
 fn object(text: &str) -> Result<Map<String, Value>, BadDocument> {
@@ -134,8 +146,14 @@ mod tests {
 
     #[test]
     fn what_the_system_disabled_is_disabled() {
-        let disabled = Row { disabled_reason: Some("gone".to_owned()), ..row(DOCUMENT, None) };
-        assert!(!from_document(&disabled, &defaults()).unwrap().enabled);
+        let with = |document: &str, reason: &str| {
+            let row = Row { disabled_reason: Some(reason.to_owned()), ..row(document, None) };
+            from_document(&row, &defaults()).unwrap().state
+        };
+        assert_eq!(with(DOCUMENT, "something"), State::Disabled);
+        assert_eq!(with(DOCUMENT, "gone"), State::Gone);
+        let by_its_owner = DOCUMENT.replace("\"enabled\": true", "\"enabled\": false");
+        assert_eq!(with(&by_its_owner, "gone"), State::Disabled);
     }
 
     #[test]
