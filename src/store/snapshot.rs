@@ -167,8 +167,7 @@ impl Snapshot {
             }
         }
         for (organization, scopes) in organizations {
-            let mut index = self.organizations.get(&organization).cloned().unwrap_or_default();
-            index.edit(scopes);
+            let index = self.organizations.get(&organization).cloned().unwrap_or_default().edited(scopes);
             if index == OrganizationIndex::default() {
                 after.organizations.remove_mut(&organization);
             } else {
@@ -191,7 +190,6 @@ impl Snapshot {
     }
 
     /// The same with its place.
-    #[must_use]
     pub fn placed(&self, id: &SubscriptionId) -> Option<(Place, &Arc<Subscription>)> {
         self.by_id.get(id).map(|kept| (kept.place, &kept.subscription))
     }
@@ -265,7 +263,7 @@ impl OrganizationIndex {
         [Some(&self.unscoped), by_inbox, by_project].into_iter().flatten().flat_map(move |scope| scope.of(event))
     }
 
-    fn edit(&mut self, scopes: HashMap<Where, Touched>) {
+    fn edited(mut self, scopes: HashMap<Where, Touched>) -> Self {
         for (place, touched) in scopes {
             match place {
                 Where::Anywhere => self.unscoped = self.unscoped.edited(touched.leave, touched.come),
@@ -273,6 +271,7 @@ impl OrganizationIndex {
                 Where::Project(project) => edit(&mut self.projects, project, touched),
             }
         }
+        self
     }
 }
 
@@ -282,5 +281,120 @@ fn edit<K: Eq + Hash>(scopes: &mut HashTrieMapSync<K, Scope>, name: K, touched: 
         scopes.remove_mut(&name);
     } else {
         scopes.insert_mut(name, after);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*, sample::select};
+
+    use super::*;
+    use crate::store::{file::tests::defaults, parse};
+
+    const IDS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+
+    /// One change: a place, and what is there; without it, the id goes.
+    #[derive(Debug, Clone)]
+    struct Step {
+        id: &'static str,
+        put: Option<(i64, String)>,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let text = (
+            select(&["acme", "globex"][..]),
+            select(&["", "inboxes: [i], ", "projects: [i], ", "inboxes: [i, j], projects: [i], "][..]),
+            select(&["[document_text]", "[document_text, document_fail]"][..]),
+            any::<bool>(),
+        )
+            .prop_map(|(organization, scope, events, enabled)| {
+                format!("organization: {organization}, {scope}events: {events}, enabled: {enabled}")
+            });
+        (select(&IDS[..]), prop::option::weighted(0.8, (0i64..1000, text))).prop_map(|(id, put)| Step { id, put })
+    }
+
+    fn subscription(id: &str, rest: &str) -> Arc<Subscription> {
+        let text = format!("subscriptions: [{{id: {id}, {rest}, target: {{url: http://h/}}}}]");
+        Arc::new(parse(&text, &defaults()).unwrap().remove(0))
+    }
+
+    proptest! {
+        #[test]
+        fn any_sequence_of_changes_gives_what_building_it_anew_gives(
+            batches in vec(vec(step(), 0..6), 0..8),
+        ) {
+            let (mut changed, mut kept) = (Snapshot::default(), BTreeMap::new());
+            for (number, batch) in batches.into_iter().enumerate() {
+                let mut edits = Edits::default();
+                for Step { id, put } in batch {
+                    let id: SubscriptionId = id.parse().unwrap();
+                    match put {
+                        Some((place, rest)) => {
+                            // No two have the same place.
+                            let own = i64::try_from(IDS.iter().position(|it| *it == id.as_str()).unwrap()).unwrap();
+                            let place = Place::in_store(place * 10 + own);
+                            let subscription = subscription(id.as_str(), &rest);
+                            edits.put(place, Arc::clone(&subscription));
+                            kept.insert(id, (place, subscription));
+                        }
+                        None => {
+                            edits.remove(id.clone());
+                            kept.remove(&id);
+                        }
+                    }
+                }
+                changed = changed.edited(edits).0;
+                let mut all = Edits::default();
+                for (place, subscription) in kept.values() {
+                    all.put(*place, Arc::clone(subscription));
+                }
+                prop_assert_eq!(&changed, &Snapshot::default().edited(all).0, "after batch {}", number);
+            }
+        }
+    }
+
+    #[test]
+    fn a_change_is_counted_by_id() {
+        let rest = "organization: acme, events: [document_text]";
+        let edits = |all: &[(&str, &str)]| {
+            let mut edits = Edits::default();
+            for (index, (id, rest)) in all.iter().enumerate() {
+                edits.put(Place::in_file(index), subscription(id, rest));
+            }
+            edits
+        };
+        let (before, added) =
+            Snapshot::default().edited(edits(&[("kept", rest), ("changed", rest), ("removed", rest)]));
+        assert_eq!(added, Change { added: 3, ..Change::default() });
+        let mut next = edits(&[("changed", &format!("{rest}, name: New")), ("kept", rest), ("added", rest)]);
+        next.remove("removed".parse().unwrap());
+        next.remove("never".parse().unwrap());
+        let (after, change) = before.edited(next);
+        // One that only moved did not change.
+        assert_eq!(change, Change { added: 1, changed: 1, removed: 1 });
+        assert_eq!((before.len(), after.len()), (3, 3), "and the one before is as it was");
+    }
+
+    #[test]
+    fn only_what_was_deleted_is_deleted_and_only_for_its_organization() {
+        let (acme, other): (OrganizationId, OrganizationId) = ("acme".parse().unwrap(), "other".parse().unwrap());
+        let id: SubscriptionId = "a".parse().unwrap();
+        let rest = "organization: acme, events: [document_text]";
+        let mut edits = Edits::default();
+        edits.put(Place::in_store(1), subscription("a", rest));
+        let (there, _) = Snapshot::default().edited(edits);
+        assert!(matches!(there.find(&acme, &id), Found::Known(_)));
+        assert_eq!(there.find(&other, &id), Found::Unknown);
+        let mut edits = Edits::default();
+        edits.remove(id.clone());
+        let (absent, _) = there.edited(edits);
+        assert_eq!(absent.find(&acme, &id), Found::Unknown, "absence is no deletion");
+        let mut edits = Edits::default();
+        edits.bury(id.clone(), acme.clone());
+        let (deleted, _) = absent.edited(edits);
+        assert_eq!((deleted.find(&acme, &id), deleted.find(&other, &id)), (Found::Deleted, Found::Unknown));
+        let mut edits = Edits::default();
+        edits.forget(id.clone());
+        assert_eq!(deleted.edited(edits).0.find(&acme, &id), Found::Unknown);
     }
 }
