@@ -4,7 +4,7 @@ use std::{env, error::Error, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let files = ["proto/docrelay/v1/event.proto", "proto/docrelay/v1/parked.proto", "proto/docrelay/v1/result.proto"];
+    let files = ["disabled", "event", "parked", "result"].map(|name| format!("proto/docrelay/v1/{name}.proto"));
     let descriptors = protox::compile(files, ["proto"])?;
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     // `Bytes` fields are slices of the message that came in: a document is never copied to be passed on.

@@ -19,7 +19,7 @@ use crate::{
     broker::{BrokerOutbox, ConsumerSettings, Consumers, Inbound, Publisher, topology::Topology},
     config::Config,
     domain,
-    flow::{Flow, FlowSettings, StopSignals},
+    flow::{Directory, Flow, FlowSettings, StopSignals},
     store::{StoreSource, Subscriptions},
     webhook::Client,
 };
@@ -117,9 +117,8 @@ impl Service {
         let publishing = tasks.spawn(publishing);
         let standing = publisher.standing();
         let outbox = BrokerOutbox::new(publisher, topology.names.clone());
-        let source = Arc::clone(&subscriptions);
-        let flow =
-            Flow::new(outbox, client, move || source.current(), standing.clone(), flow_settings(&config), stop.clone());
+        let directory: Arc<dyn Directory> = Arc::clone(&subscriptions) as _;
+        let flow = Flow::new(outbox, client, directory, standing.clone(), flow_settings(&config), stop.clone());
         let flow: Arc<Flows> = Arc::new(flow.with_artifacts(artifacts));
 
         let settings = ConsumerSettings {

@@ -13,7 +13,7 @@ use super::{
     view::{self, Shown},
 };
 use crate::{
-    domain::{OrganizationId, Payload, Secret, Subscription, SubscriptionId, Timestamp},
+    domain::{OrganizationId, Payload, Secret, State, Subscription, SubscriptionId, Timestamp},
     secrets::{OpenError, SealError},
     store::{
         self, BadDocument, FileProblems, StoreHandle, Subscriptions,
@@ -190,8 +190,8 @@ impl Desk {
         expected: Option<Timestamp>,
         patch: &Json,
     ) -> Result<Shown, Refusal> {
-        if self.declared(scope, id).is_some() {
-            return Err(Refusal::Declared);
+        if let Some(declared) = self.declared(scope, id) {
+            return self.enable_declared(&declared, patch).await;
         }
         for _ in 0..MOST_TRIES {
             let row = self.row(scope, id).await?;
@@ -228,6 +228,17 @@ impl Desk {
         }
         self.store.bring_into_force().await;
         Ok(())
+    }
+
+    /// The one thing that can be changed about one that the file declares: that the system disabled it.
+    async fn enable_declared(&self, declared: &Subscription, patch: &Json) -> Result<Shown, Refusal> {
+        let is_to_be_enabled = patch.len() == 1 && patch.get("enabled") == Some(&true.into());
+        if !is_to_be_enabled || declared.state == State::Disabled {
+            return Err(Refusal::Declared);
+        }
+        self.store()?.enable_filed(&declared.organization, &declared.id).await?;
+        self.store.bring_into_force().await;
+        self.subscriptions.declared_one(&declared.id).map(|now| view::declared(&now)).ok_or(Refusal::Absent)
     }
 
     async fn patch_once(&self, row: &Row, patch: &Json) -> Result<Shown, Refusal> {
@@ -291,8 +302,7 @@ impl Desk {
     }
 
     fn declared(&self, scope: Scope<'_>, id: &SubscriptionId) -> Option<Arc<Subscription>> {
-        let all = self.subscriptions.declared();
-        all.iter().find(|it| it.id == *id && is_within(scope, it)).cloned()
+        self.subscriptions.declared_one(id).filter(|it| is_within(scope, it))
     }
 
     fn declared_idexa(&self, organization: &OrganizationId) -> Option<SubscriptionId> {

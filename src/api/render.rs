@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::secrets::{HIDDEN, Json, without_password};
 use crate::domain::{
     Auth, ClientCredentials, EventName, HttpTarget, InboxId, Login, ProjectId, RetryOn, RetryPolicy, SigningSecret,
-    Subscription, TokenSource,
+    State, Subscription, TokenSource,
 };
 
 /// What is in force of a subscription: everything but its headers, its auth and its signing secrets, of which others know
@@ -31,7 +31,7 @@ pub(super) fn in_force(subscription: &Subscription) -> Json {
         retry,
         max_in_flight,
         lane: _,
-        enabled,
+        state,
     } = subscription;
     let file = file.map(|file| {
         let hours = file.valid_for.as_secs() / 3600;
@@ -49,7 +49,7 @@ pub(super) fn in_force(subscription: &Subscription) -> Json {
         "signing_secrets": [],
         "retry": in_force_of_retry(retry),
         "max_in_flight": max_in_flight,
-        "enabled": enabled,
+        "enabled": *state == State::Enabled,
     }))
 }
 

@@ -9,7 +9,7 @@ use super::{
     secrets::{self, Json},
 };
 use crate::{
-    domain::{OrganizationId, Subscription, SubscriptionId, Timestamp},
+    domain::{FailureKind, OrganizationId, State, Subscription, SubscriptionId, Timestamp},
     store::{
         self, Defaults,
         database::{Origin, Row},
@@ -49,7 +49,7 @@ pub(super) fn declared(subscription: &Subscription) -> Shown {
         origin: None,
         created_at: None,
         updated_at: None,
-        disabled_reason: None,
+        disabled_reason: (subscription.state == State::Gone).then(|| FailureKind::Gone.to_string()),
         document: render::declared(subscription),
     }
 }

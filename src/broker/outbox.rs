@@ -18,7 +18,10 @@ use super::{
 };
 use crate::{
     backoff::Backoff,
-    domain::{DeliveryResult, DocumentEvent, InboxId, InvalidReason, OrganizationId, Parked, Timestamp, TraceContext},
+    domain::{
+        DeliveryResult, DocumentEvent, InboxId, InvalidReason, OrganizationId, Parked, SubscriptionDisabled, Timestamp,
+        TraceContext,
+    },
     policy::wait::Tier,
 };
 
@@ -147,13 +150,33 @@ impl BrokerOutbox {
         trace: &TraceContext,
         now: Timestamp,
     ) -> Result<Confirmed, OutboxError> {
-        let key = routing_key(result);
-        let outgoing = Arc::new(Outgoing {
-            exchange: self.names.results_exchange.as_str().into(),
-            routing_key: key.as_str().into(),
-            properties: properties(codec::RESULT_TYPE, trace).with_message_id(message_id(result).to_string().into()),
-            body: codec::encode_result(result).into(),
-        });
+        let properties = properties(codec::RESULT_TYPE, trace).with_message_id(message_id(result).to_string().into());
+        let outgoing = self.to_results_exchange(&routing_key(result), properties, codec::encode_result(result));
+        self.tell(outgoing, &result.organization, now).await
+    }
+
+    /// Publishes that a subscription was disabled, among the results and by the same rule.
+    ///
+    /// # Errors
+    /// When the service stops.
+    pub async fn subscription_disabled(
+        &self,
+        disabled: &SubscriptionDisabled,
+        trace: &TraceContext,
+    ) -> Result<Confirmed, OutboxError> {
+        let id = disabled_message_id(disabled).to_string();
+        let properties = properties(codec::DISABLED_TYPE, trace).with_message_id(id.into());
+        let key = disabled_routing_key(&disabled.organization);
+        let outgoing = self.to_results_exchange(&key, properties, codec::encode_disabled(disabled));
+        self.tell(outgoing, &disabled.organization, disabled.at).await
+    }
+
+    async fn tell(
+        &self,
+        outgoing: Arc<Outgoing>,
+        organization: &OrganizationId,
+        now: Timestamp,
+    ) -> Result<Confirmed, OutboxError> {
         let since = Instant::now();
         let mut backoff = Backoff::new();
         loop {
@@ -164,20 +187,20 @@ impl BrokerOutbox {
                     sleep(backoff.next_wait(fastrand::f64())).await;
                 }
                 Err(PublishError::Refused { .. }) => {
-                    return Box::pin(self.keep_result(&outgoing, result, &key, now)).await;
+                    return Box::pin(self.keep_refused(&outgoing, organization, now)).await;
                 }
             }
         }
     }
 
-    async fn keep_result(
+    async fn keep_refused(
         &self,
         refused: &Outgoing,
-        result: &DeliveryResult,
-        key: &str,
+        organization: &OrganizationId,
         now: Timestamp,
     ) -> Result<Confirmed, OutboxError> {
-        tracing::warn!(outcome = %result.outcome, organization.id = %result.organization, "A result is refused; it is kept with the dead letters");
+        let key = refused.routing_key.as_str();
+        tracing::warn!(routing_key = key, organization.id = %organization, "A result is refused; it is kept with the dead letters");
         let mut table = refused.properties.headers().clone().unwrap_or_default();
         put(&mut table, headers::REASON, InvalidReason::ResultRefused.as_str());
         put(
@@ -185,7 +208,7 @@ impl BrokerOutbox {
             headers::DETAIL,
             "the broker went on refusing this result (a full queue bound with reject-publish?)",
         );
-        put(&mut table, headers::ORGANIZATION, result.organization.as_str());
+        put(&mut table, headers::ORGANIZATION, organization.as_str());
         put(&mut table, headers::AT, &now.to_rfc3339());
         put(&mut table, headers::ORIGIN, Origin::Results.as_str());
         put(&mut table, headers::ROUTING_KEY, key);
@@ -231,6 +254,15 @@ impl BrokerOutbox {
             routing_key: key.into(),
             properties,
             body,
+        })
+    }
+
+    fn to_results_exchange(&self, key: &str, properties: BasicProperties, body: Vec<u8>) -> Arc<Outgoing> {
+        Arc::new(Outgoing {
+            exchange: self.names.results_exchange.as_str().into(),
+            routing_key: key.into(),
+            properties,
+            body: body.into(),
         })
     }
 
@@ -286,6 +318,12 @@ pub fn routing_key(result: &DeliveryResult) -> String {
     key(&[result.outcome.as_str(), event], &result.organization, result.inbox.as_ref())
 }
 
+/// `subscription_disabled.<organization>`
+#[must_use]
+pub fn disabled_routing_key(organization: &OrganizationId) -> String {
+    format!("subscription_disabled.{}", key_word(organization.as_str()))
+}
+
 /// `<event>.<organization>.<inbox or _>`, as upstream publishes; the inbox becomes `_` when the key would be too long.
 #[must_use]
 pub fn event_routing_key(event: &DocumentEvent) -> String {
@@ -328,5 +366,12 @@ pub fn message_id(result: &DeliveryResult) -> Uuid {
         None => result.event_id.as_str(),
     };
     let name = [subject, &rest].concat();
+    Uuid::new_v5(&RESULT_NAMESPACE, name.as_bytes())
+}
+
+/// `UUIDv5` of the subscription's id and that of the delivery that showed it: the same if a crash makes that attempt again.
+#[must_use]
+pub fn disabled_message_id(disabled: &SubscriptionDisabled) -> Uuid {
+    let name = format!("subscription_disabled {} {}", disabled.cause, disabled.subscription);
     Uuid::new_v5(&RESULT_NAMESPACE, name.as_bytes())
 }

@@ -193,6 +193,10 @@ pub(crate) mod model {
             self.0.outgoing.routing_key.as_str()
         }
 
+        pub(crate) fn kind(&self) -> Option<&str> {
+            self.0.outgoing.properties.kind().as_ref().map(lapin::types::ShortString::as_str)
+        }
+
         pub(crate) fn body(&self) -> Bytes {
             self.0.outgoing.body.clone()
         }

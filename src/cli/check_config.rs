@@ -10,7 +10,7 @@ use std::{
 use crate::{
     artifacts::ArtifactStore,
     config::{self, Config},
-    domain::Subscription,
+    domain::{State, Subscription},
     store::{self, Defaults},
 };
 
@@ -76,7 +76,7 @@ fn summary(path: &Path, subscriptions: &[Subscription], out: &mut impl Write) ->
     for subscription in subscriptions {
         let (all, disabled) = organizations.entry(subscription.organization.as_str()).or_default();
         *all += 1;
-        *disabled += usize::from(!subscription.enabled);
+        *disabled += usize::from(subscription.state == State::Disabled);
     }
     for (organization, (all, disabled)) in organizations.iter().take(LISTED) {
         let note = if *disabled > 0 { format!(" ({disabled} disabled)") } else { String::new() };

@@ -13,11 +13,13 @@ use super::for_people;
 use crate::{
     broker::{
         self,
+        codec::Notice,
         operator::{self, ResultFilter, ResultStream},
     },
     config::Config,
     domain::{
-        DeliveryResult, DocumentId, EventName, InboxId, OrganizationId, Outcome, ProjectId, SubscriptionId, Timestamp,
+        DeliveryResult, DocumentId, EventName, InboxId, OrganizationId, Outcome, ProjectId, SubscriptionDisabled,
+        SubscriptionId, Timestamp,
     },
 };
 
@@ -28,7 +30,8 @@ const SHOWN_CHARS: usize = 160;
 ///
 /// A line shows: time, outcome, event, organization, subscription, attempt, HTTP status or error,
 /// latency, target. Only what is published from now on is shown; start it before you publish.
-/// Other consumers are not disturbed.
+/// Other consumers are not disturbed. A subscription that docrelay disabled by itself has a line, too:
+/// time, subscription_disabled, organization, subscription, reason.
 ///
 ///   docrelay results                                     everything
 ///   docrelay results --outcome exhausted --outcome rejected
@@ -78,8 +81,9 @@ pub(super) async fn run(args: Args, config: &Config) -> anyhow::Result<ExitCode>
             }
         };
         match result {
-            Ok(result) if args.json => writeln!(io::stdout(), "{}", serde_json::to_string(&Json::of(&result))?)?,
-            Ok(result) => writeln!(io::stdout(), "{}", line(&result))?,
+            Ok(notice) if args.json => writeln!(io::stdout(), "{}", json(&notice)?)?,
+            Ok(Notice::Result(result)) => writeln!(io::stdout(), "{}", line(&result))?,
+            Ok(Notice::Disabled(disabled)) => writeln!(io::stdout(), "{}", disabled_line(&disabled))?,
             Err(error) => writeln!(io::stderr(), "a message that is no result: {error}")?,
         }
         left -= 1;
@@ -87,6 +91,30 @@ pub(super) async fn run(args: Args, config: &Config) -> anyhow::Result<ExitCode>
     stream.finish().await?;
     operator::close(&connection).await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Each by the names of its protobuf message.
+fn json(notice: &Notice) -> serde_json::Result<String> {
+    match notice {
+        Notice::Result(result) => serde_json::to_string(&Json::of(result)),
+        Notice::Disabled(disabled) => serde_json::to_string(&DisabledJson {
+            subscription_id: disabled.subscription.as_str(),
+            organization: disabled.organization.as_str(),
+            reason: disabled.reason.as_str(),
+            disabled_at: disabled.at.to_rfc3339(),
+            delivery_id: disabled.cause.to_string(),
+        }),
+    }
+}
+
+fn disabled_line(disabled: &SubscriptionDisabled) -> String {
+    format!(
+        "{:24}  subscription_disabled  {}  {}  {}",
+        disabled.at.to_rfc3339(),
+        for_people(disabled.organization.as_str(), SHOWN_CHARS),
+        for_people(disabled.subscription.as_str(), SHOWN_CHARS),
+        disabled.reason,
+    )
 }
 
 fn line(result: &DeliveryResult) -> String {
@@ -116,6 +144,16 @@ fn line(result: &DeliveryResult) -> String {
         line = format!("{line}  ({})", for_people(&result.error_text, SHOWN_CHARS));
     }
     line
+}
+
+/// A subscription that was disabled, as JSON: the names of the protobuf message.
+#[derive(Serialize)]
+struct DisabledJson<'a> {
+    subscription_id: &'a str,
+    organization: &'a str,
+    reason: &'a str,
+    disabled_at: String,
+    delivery_id: String,
 }
 
 /// A result as JSON: the names of the protobuf message, times as RFC 3339, what does not apply as `null`.
@@ -216,6 +254,21 @@ mod tests {
             "2023-11-14T22:13:20.000Z  attempt_failed  document_text      acme  erp  2/10  timeout  15000ms  \
              erp.example/hooks  next 2023-11-14T22:13:24.000Z  (no answer )"
         );
+    }
+
+    #[test]
+    fn a_subscription_that_was_disabled_has_a_line_and_json_of_its_own() {
+        let disabled = SubscriptionDisabled {
+            subscription: "erp".parse().unwrap(),
+            organization: "acme".parse().unwrap(),
+            reason: crate::domain::FailureKind::Gone,
+            at: Timestamp::from_unix(1_700_000_000, 0).unwrap(),
+            cause: "27e6b4b2-122a-51e0-a12f-bd8a1b61392a".parse().unwrap(),
+        };
+        assert_eq!(disabled_line(&disabled), "2023-11-14T22:13:20.000Z  subscription_disabled  acme  erp  gone");
+        let json: serde_json::Value = serde_json::from_str(&json(&Notice::Disabled(disabled)).unwrap()).unwrap();
+        assert_eq!((&json["subscription_id"], &json["reason"]), (&"erp".into(), &"gone".into()));
+        assert_eq!(json["delivery_id"], "27e6b4b2-122a-51e0-a12f-bd8a1b61392a");
     }
 
     #[test]

@@ -21,13 +21,15 @@ pub use self::{
         UnknownEvent,
     },
     ids::{BadId, DocumentId, EventId, InboxId, MAX_ID_BYTES, OrganizationId, ProjectId, SubscriptionId},
-    outcome::{Answer, Attempt, DeliveryResult, DocumentState, FailureKind, InvalidReason, Outcome},
+    outcome::{
+        Answer, Attempt, DeliveryResult, DocumentState, FailureKind, InvalidReason, Outcome, SubscriptionDisabled,
+    },
     payload::{FileExport, FileLink, Payload},
     placeholder::{PLACEHOLDER, continues_a_word, has_placeholder},
     secret::Secret,
     subscription::{
-        BadTarget, HttpTarget, LaneKey, MAX_RETRY_AGE, OPEN_HEADERS, PlanDoesNotFit, RESERVED_HEADER_PREFIXES,
-        RESERVED_HEADERS, RetryOn, RetryPolicy, Subscription, TargetUrl,
+        BadTarget, Fingerprint, HttpTarget, LaneKey, MAX_RETRY_AGE, OPEN_HEADERS, PlanDoesNotFit,
+        RESERVED_HEADER_PREFIXES, RESERVED_HEADERS, RetryOn, RetryPolicy, State, Subscription, TargetUrl,
     },
     time::{Timestamp, now},
 };

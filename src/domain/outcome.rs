@@ -271,3 +271,18 @@ pub struct DeliveryResult {
     /// The recovery round.
     pub round: u32,
 }
+
+/// What docrelay tells upstream of a subscription that it disabled by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubscriptionDisabled {
+    /// The subscription.
+    pub subscription: SubscriptionId,
+    /// Whose it is.
+    pub organization: OrganizationId,
+    /// Why.
+    pub reason: FailureKind,
+    /// When.
+    pub at: Timestamp,
+    /// The delivery whose attempt showed it.
+    pub cause: DeliveryId,
+}

@@ -1,9 +1,10 @@
 //! A subscription: which events of an organization go where, and how.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use http::{HeaderMap, Method};
 use url::{Host, Url};
+use uuid::Uuid;
 
 use super::{Auth, EventSet, FileExport, InboxId, OrganizationId, Payload, ProjectId, SigningSecret, SubscriptionId};
 
@@ -50,8 +51,28 @@ pub struct Subscription {
     pub max_in_flight: u32,
     /// The lane it goes through.
     pub lane: LaneKey,
-    /// Whether it takes part at all.
-    pub enabled: bool,
+    /// Whether it takes part.
+    pub state: State,
+}
+
+/// Whether a subscription takes part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum State {
+    /// It does.
+    #[default]
+    Enabled,
+    /// Its owner disabled it: events do not match it.
+    Disabled,
+    /// Its target answered 410: events match it, and their deliveries end at once.
+    Gone,
+}
+
+impl State {
+    /// What a claim of the owner's makes of it.
+    #[must_use]
+    pub fn enabled(claim: bool) -> Self {
+        if claim { Self::Enabled } else { Self::Disabled }
+    }
 }
 
 /// Where a webhook goes.
@@ -191,6 +212,12 @@ impl TargetUrl {
         self.0.origin().ascii_serialization()
     }
 
+    /// What tells this URL from another without showing it.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint(Uuid::new_v5(&Uuid::NAMESPACE_URL, self.0.as_str().as_bytes()))
+    }
+
     /// Host and path, for results, logs and people: no query, no user information.
     #[must_use]
     pub fn host_and_path(&self) -> String {
@@ -205,6 +232,24 @@ impl TargetUrl {
 impl fmt::Debug for TargetUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TargetUrl({}/..)", self.0.host_str().unwrap_or("-"))
+    }
+}
+
+/// What tells a URL from another without showing it. It is stored: never change how it is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint(Uuid);
+
+impl FromStr for Fingerprint {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, uuid::Error> {
+        Uuid::try_parse(text).map(Self)
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 
@@ -253,6 +298,13 @@ mod tests {
         assert!(plan(two, 10, Duration::from_secs(1023)).check().is_ok());
         assert!(plan(two, 10, Duration::from_secs(1022)).check().is_err());
         assert!(plan(MAX_RETRY_AGE, 1, Duration::from_secs(1)).check().is_ok(), "one attempt never waits");
+    }
+
+    #[test]
+    fn a_fingerprint_never_changes_between_versions_and_tells_urls_apart() {
+        let of = |text: &str| TargetUrl::parse(text).unwrap().fingerprint();
+        assert_eq!(of("https://erp.example/hooks?key=1").to_string(), "e2d45e1d-90eb-5dcb-895a-acc024864397");
+        assert_ne!(of("https://erp.example/hooks?key=1"), of("https://erp.example/hooks?key=2"));
     }
 
     #[test]

@@ -14,9 +14,9 @@ use super::{
 };
 use crate::{
     broker::{Confirmed, Receipt, Standing},
-    domain::{Answer, Attempt, DeliveryId, FailureKind, Owed, Subscription, Wait, now},
+    domain::{Answer, Attempt, DeliveryId, FailureKind, Owed, Subscription, Timestamp, Wait, now},
     policy::wait,
-    store::Snapshot,
+    store::{Found, Snapshot},
     webhook,
 };
 
@@ -54,11 +54,11 @@ impl<C: Courier> Flow<C> {
             return later(stay, owed, None);
         }
         // An id may have moved to another organization while the delivery waited: nothing ever crosses.
-        let ours = |it: &&Arc<Subscription>| it.organization == work.event.organization;
-        let subscription = snapshot.by_id(&owed.subscription).filter(ours);
-        match decide::start(&owed, subscription, age(work, now()), self.settings.max_age) {
+        let found = snapshot.find(&work.event.organization, &owed.subscription);
+        match decide::start(&owed, found, age(work, now()), self.settings.max_age) {
             Start::Wait(wait) => later(stay, self.waiting(owed, Wait::Limit, wait), None),
             Start::End(ending) => {
+                let subscription = if let Found::Known(subscription) = found { Some(subscription) } else { None };
                 self.conclude(work, stay, Told::without_attempt(owed, subscription.cloned(), ending)).await
             }
             Start::Attempt(subscription) => self.try_now(work, receipt, stay, owed, subscription).await,
@@ -101,7 +101,11 @@ impl<C: Courier> Flow<C> {
         let now = now();
         match decide::after_attempt(owed.attempts, &attempt.answer, age(work, now), &subscription.retry) {
             Step::End(ending) => {
+                let disables = decide::disables(&attempt.answer, subscription);
                 let told = Told::after_attempt(owed, subscription.clone(), ending, attempt);
+                if disables {
+                    return Box::pin(self.conclude_gone(work, stay, told, subscription, now)).await;
+                }
                 self.conclude(work, stay, told).await
             }
             Step::Retry { wait, kind, text } => {
@@ -111,6 +115,31 @@ impl<C: Courier> Flow<C> {
                     Told::failed_attempt(owed.clone(), subscription.clone(), (kind, text), attempt, now.after(wait));
                 later(stay, owed, Some(Box::new(told)))
             }
+        }
+    }
+
+    /// The target is gone for good: its subscription is disabled, which is told before the delivery ends, so that a crash
+    /// in between makes the attempt again and not the silence last.
+    async fn conclude_gone(
+        &self,
+        work: &Work,
+        stay: Stay,
+        told: Told,
+        subscription: &Subscription,
+        now: Timestamp,
+    ) -> Carried {
+        let id = stay.key().delivery;
+        let mut disabled = Confirmed::nothing_owed();
+        if self.subscriptions.disable_gone(subscription, now).await {
+            match self.tell_disabled(work, id, subscription, now).await {
+                Ok(proof) => disabled = proof,
+                Err(_) => return Carried::LeftToBroker,
+            }
+            self.subscriptions.gone_was_told(&subscription.id).await;
+        }
+        match self.conclude(work, stay, told).await {
+            Carried::Settled(key, proof) => Carried::Settled(key, proof.and(&disabled)),
+            carried @ (Carried::Later(_) | Carried::LeftToBroker) => carried,
         }
     }
 

@@ -3,8 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    domain::{Answer, FailureKind, Outcome, Owed, RetryPolicy, Subscription},
+    domain::{Answer, FailureKind, Outcome, Owed, RetryPolicy, State, Subscription},
     policy::schedule,
+    store::Found,
 };
 
 /// How long a delivery waits whose subscription is not known: absence is never deletion, only a fresh look decides.
@@ -56,27 +57,30 @@ impl Ending {
 }
 
 /// Whether a delivery of this age may be tried now. `max_age` is for a subscription that is not known.
-pub(crate) fn start<'a>(
-    owed: &Owed,
-    subscription: Option<&'a Arc<Subscription>>,
-    age: Duration,
-    max_age: Duration,
-) -> Start<'a> {
-    let Some(subscription) = subscription else {
-        return if age >= max_age {
-            Start::End(too_old(age, max_age))
-        } else {
-            Start::Wait(UNKNOWN_SUBSCRIPTION_WAIT.min(max_age.saturating_sub(age)))
-        };
+pub(crate) fn start<'a>(owed: &Owed, subscription: Found<'a>, age: Duration, max_age: Duration) -> Start<'a> {
+    let subscription = match subscription {
+        Found::Known(subscription) => subscription,
+        Found::Deleted => {
+            return Start::End(cancelled(
+                FailureKind::Deleted,
+                "the subscription was deleted while the delivery waited",
+            ));
+        }
+        Found::Unknown if age >= max_age => return Start::End(too_old(age, max_age)),
+        Found::Unknown => return Start::Wait(UNKNOWN_SUBSCRIPTION_WAIT.min(max_age.saturating_sub(age))),
     };
-    let retry = &subscription.retry;
-    if !subscription.enabled {
-        return Start::End(Ending::failed(
-            Outcome::Cancelled,
-            FailureKind::Disabled,
-            "the subscription was disabled while the delivery waited",
-        ));
+    match subscription.state {
+        State::Enabled => {}
+        State::Disabled => {
+            let text = "the subscription was disabled while the delivery waited";
+            return Start::End(cancelled(FailureKind::Disabled, text));
+        }
+        State::Gone => {
+            let text = "the subscription is disabled: its target answered 410 Gone";
+            return Start::End(cancelled(FailureKind::Gone, text));
+        }
     }
+    let retry = &subscription.retry;
     if age >= retry.max_age {
         return Start::End(too_old(age, retry.max_age));
     }
@@ -117,6 +121,15 @@ pub(crate) fn after_attempt(attempts: u32, answer: &Answer, age: Duration, retry
         }
         Some(wait) => Step::Retry { wait, kind, text },
     }
+}
+
+/// Whether an answer disables its subscription. What a templated target says concerns that document only.
+pub(crate) fn disables(answer: &Answer, subscription: &Subscription) -> bool {
+    matches!(answer, Answer::Response { status: 410, .. }) && !subscription.target.template
+}
+
+fn cancelled(kind: FailureKind, text: &str) -> Ending {
+    Ending::failed(Outcome::Cancelled, kind, text)
 }
 
 fn too_old(age: Duration, max_age: Duration) -> Ending {
@@ -201,9 +214,9 @@ mod tests {
         let owed = Owed::first("gone".parse().unwrap());
         let max_age = Duration::from_secs(100);
         assert!(
-            matches!(start(&owed, None, Duration::ZERO, max_age), Start::Wait(wait) if wait == UNKNOWN_SUBSCRIPTION_WAIT)
+            matches!(start(&owed, Found::Unknown, Duration::ZERO, max_age), Start::Wait(wait) if wait == UNKNOWN_SUBSCRIPTION_WAIT)
         );
-        let Start::End(ending) = start(&owed, None, max_age, max_age) else { panic!("must end") };
+        let Start::End(ending) = start(&owed, Found::Unknown, max_age, max_age) else { panic!("must end") };
         assert_eq!((ending.outcome, ending.error.unwrap().0), (Outcome::Exhausted, FailureKind::TooOld));
     }
 

@@ -7,18 +7,19 @@ use crate::{
     store::Snapshot,
 };
 
-/// The enabled subscriptions of the event's organization that want it, each once, in the order they were given.
+/// The subscriptions of the event's organization that want it, each once, in the order they were given. Those that their
+/// owner disabled want nothing.
 ///
 /// Unscoped ones match whatever inbox and project the event has; scoped ones match by any of their inboxes or projects.
 /// Costs as much as there are matches, however many subscriptions there are.
 #[must_use]
 pub fn matches<'a>(event: &DocumentEvent, snapshot: &'a Snapshot) -> Vec<&'a Arc<Subscription>> {
     let Some(organization) = snapshot.organization(&event.organization) else { return Vec::new() };
-    let mut positions: Vec<u32> =
+    let mut found: Vec<_> =
         organization.candidates(event.name(), event.inbox.as_ref(), event.project.as_ref()).collect();
-    positions.sort_unstable();
-    positions.dedup();
-    positions.into_iter().filter_map(|position| organization.get(position)).collect()
+    found.sort_unstable_by_key(|(place, _)| *place);
+    found.dedup_by_key(|(place, _)| *place);
+    found.into_iter().map(|(_, subscription)| subscription).collect()
 }
 
 #[cfg(test)]
@@ -31,7 +32,7 @@ mod tests {
     use super::*;
     use crate::domain::{
         Auth, EventName, Happening, HttpTarget, InboxId, LaneKey, OrganizationId, Payload, ProjectId, RetryOn,
-        RetryPolicy, TargetUrl,
+        RetryPolicy, State, TargetUrl,
     };
 
     /// What decides about a match.
@@ -73,7 +74,7 @@ mod tests {
                 max_age: Duration::from_hours(24),
             },
             max_in_flight: 32,
-            enabled: wanted.enabled,
+            state: State::enabled(wanted.enabled),
         }
     }
 

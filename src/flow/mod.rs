@@ -25,7 +25,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use self::ports::Courier;
+pub use self::ports::{Courier, Directory};
 use self::{
     carry::{Carried, Later},
     intake::{Opened, Work},
@@ -73,7 +73,7 @@ pub struct StopSignals {
 pub struct Flow<C> {
     outbox: BrokerOutbox,
     courier: C,
-    subscriptions: Box<dyn Fn() -> Arc<Snapshot> + Send + Sync>,
+    subscriptions: Arc<dyn Directory>,
     artifacts: Option<ArtifactStore>,
     lanes: LaneKeeper,
     window: Semaphore,
@@ -90,7 +90,7 @@ impl<C: Courier> Flow<C> {
     pub fn new(
         outbox: BrokerOutbox,
         courier: C,
-        subscriptions: impl Fn() -> Arc<Snapshot> + Send + Sync + 'static,
+        subscriptions: Arc<dyn Directory>,
         publishing: watch::Receiver<Standing>,
         settings: FlowSettings,
         stop: StopSignals,
@@ -99,7 +99,7 @@ impl<C: Courier> Flow<C> {
         Self {
             outbox,
             courier,
-            subscriptions: Box::new(subscriptions),
+            subscriptions,
             artifacts: None,
             lanes: LaneKeeper::new(settings.window, patience),
             window: Semaphore::new(usize::try_from(settings.window).unwrap_or(Semaphore::MAX_PERMITS).max(1)),
@@ -132,7 +132,7 @@ impl<C: Courier> Flow<C> {
     /// A parked message takes the same way: an event is simply a message that owes everything that matches.
     pub async fn on_message(&self, message: Inbound) {
         let Inbound { source, body, properties, receipt } = message;
-        let (snapshot, max_bytes) = ((self.subscriptions)(), self.settings.max_event_bytes);
+        let (snapshot, max_bytes) = (self.subscriptions.current(), self.settings.max_event_bytes);
         let settled = match intake::open(source, &body, &properties, &snapshot, max_bytes, now()) {
             Ok(opened) if opened.owed.is_empty() && source == Source::Events => {
                 Box::pin(self.tell_unsubscribed(&opened.work)).await

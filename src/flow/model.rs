@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method};
 use proptest::prelude::*;
 use tokio::{
@@ -19,20 +20,21 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Courier, Flow, FlowSettings, StopSignals};
+use super::{Courier, Directory, Flow, FlowSettings, StopSignals};
 use crate::{
     broker::{
         BrokerOutbox, Confirmed, Inbound, Properties, PublishError, Receipt, Source, Standing,
-        codec::{self, Checked},
+        codec::{self, Checked, Notice},
         model::{Publications, Published, publisher},
         topology::{Names, Topology},
     },
     config::BrokerConfig,
     domain::{
         Answer, Attempt, Auth, DeliveryId, DocumentEvent, EventName, FailureKind, Happening, HttpTarget, LaneKey,
-        Payload, RetryOn, RetryPolicy, Secret, Subscription, TargetUrl, now,
+        Outcome, Payload, RetryOn, RetryPolicy, Secret, State, Subscription, SubscriptionDisabled, SubscriptionId,
+        TargetUrl, Timestamp, now,
     },
-    store::Snapshot,
+    store::{Edits, Snapshot},
     webhook,
 };
 
@@ -106,6 +108,8 @@ async fn play(seed: u64, story: Vec<(u64, Happens)>) {
     assert_eq!(*world.sent_twice.lock().unwrap(), Vec::<String>::new());
     let broker = world.broker();
     assert!(broker.is_empty(), "left behind: {:?}", *broker);
+    let told: HashSet<_> = broker.disabled.iter().map(|disabled| disabled.subscription.clone()).collect();
+    assert!(broker.gone.is_subset(&told), "a 410 ended a delivery, and upstream was not told of its subscription");
     for number in 0..published {
         for subscription in (0..SUBSCRIPTIONS).map(subscription) {
             let delivery = DeliveryId::of(&event(number).id, &subscription.id);
@@ -166,6 +170,10 @@ struct ModelBroker {
     /// twice when it stopped. The register ends with its process.
     may_repeat: HashSet<DeliveryId>,
     finals: HashSet<DeliveryId>,
+    /// What was told of subscriptions that were disabled.
+    disabled: Vec<SubscriptionDisabled>,
+    /// Subscriptions with a delivery that a 410 ended.
+    gone: HashSet<SubscriptionId>,
 }
 
 impl ModelBroker {
@@ -181,7 +189,13 @@ impl ModelBroker {
         let body = published.body();
         // A result that is refused for too long is kept with the dead letters: that is as good.
         if published.exchange() == names.results_exchange || published.routing_key() == "dead" {
-            let result = codec::decode_result(&body).unwrap();
+            let result = match codec::decode_notice(published.kind(), &body).unwrap() {
+                Notice::Result(result) => result,
+                Notice::Disabled(disabled) => return self.disabled.push(disabled),
+            };
+            if result.outcome == Outcome::Rejected && result.error == Some(FailureKind::Gone.as_str()) {
+                self.gone.insert(result.subscription.clone().unwrap());
+            }
             if let (true, Some(delivery)) = (result.outcome.is_final(), result.delivery) {
                 self.finals.insert(delivery);
             }
@@ -252,13 +266,12 @@ impl Process {
     fn start(world: &Arc<World>) -> Self {
         let (publisher, publications) = publisher(world.standing.subscribe());
         let (messages, stop, killed) = (TaskTracker::new(), StopSignals::default(), CancellationToken::new());
-        let snapshot = Arc::new(Snapshot::new((0..SUBSCRIPTIONS).map(subscription).collect()));
         let settings =
             FlowSettings { max_event_bytes: 1_000_000, delay_unit: UNIT, max_age: Duration::from_hours(24), window: 8 };
         let flow = Flow::new(
             BrokerOutbox::new(publisher, world.names.clone()),
             Script(Arc::clone(world)),
-            move || Arc::clone(&snapshot),
+            Arc::new(Known::new(world)),
             world.standing.subscribe(),
             settings,
             stop.clone(),
@@ -362,6 +375,46 @@ impl Process {
     }
 }
 
+/// The subscriptions that a process knows. It has no store: what it learns, it forgets when it ends.
+struct Known {
+    world: Arc<World>,
+    snapshot: Mutex<Snapshot>,
+}
+
+impl Known {
+    fn new(world: &Arc<World>) -> Self {
+        let snapshot = Snapshot::new((0..SUBSCRIPTIONS).map(subscription).collect());
+        Self { world: Arc::clone(world), snapshot: Mutex::new(snapshot) }
+    }
+}
+
+impl Directory for Known {
+    fn current(&self) -> Arc<Snapshot> {
+        let mut snapshot = self.snapshot.lock().unwrap();
+        if self.world.roll(4) == 0 {
+            // Their owner has enabled them again.
+            *snapshot = Snapshot::new((0..SUBSCRIPTIONS).map(subscription).collect());
+        }
+        Arc::new(snapshot.clone())
+    }
+
+    fn disable_gone<'a>(&'a self, gone: &'a Subscription, _at: Timestamp) -> BoxFuture<'a, bool> {
+        let mut snapshot = self.snapshot.lock().unwrap();
+        let (place, current) = snapshot.placed(&gone.id).unwrap();
+        let disabled = current.state == State::Enabled;
+        let mut edits = Edits::default();
+        edits.put(place, Arc::new(Subscription { state: State::Gone, ..gone.clone() }));
+        *snapshot = snapshot.edited(edits).0;
+        Box::pin(std::future::ready(disabled))
+    }
+
+    fn gone_was_told<'a>(&'a self, id: &'a SubscriptionId) -> BoxFuture<'a, ()> {
+        let told = self.world.broker().disabled.iter().any(|disabled| disabled.subscription == *id);
+        assert!(told, "{id} was said to be told of, and was not");
+        Box::pin(std::future::ready(()))
+    }
+}
+
 /// Answers whatever is published, in its order, the way brokers and networks do.
 async fn answer(world: Arc<World>, mut publications: Publications) {
     let answers = TaskTracker::new();
@@ -462,7 +515,7 @@ fn subscription(n: usize) -> Subscription {
             max_age: Duration::from_hours(24),
         },
         max_in_flight: 2,
-        enabled: true,
+        state: State::Enabled,
     }
 }
 

@@ -16,8 +16,8 @@ use super::{
 use crate::{
     broker::{Confirmed, DeadLetter, Origin, OutboxError, Properties, codec, outbox::MAX_MESSAGE_BYTES},
     domain::{
-        Answer, Attempt, DeliveryResult, FailureKind, InvalidReason, Outcome, Owed, Parked, Subscription, Timestamp,
-        now,
+        Answer, Attempt, DeliveryId, DeliveryResult, FailureKind, InvalidReason, Outcome, Owed, Parked, Subscription,
+        SubscriptionDisabled, Timestamp, now,
     },
     policy::wait::{self, Hop, Tier},
 };
@@ -81,6 +81,24 @@ impl<C: Courier> Flow<C> {
         let key = stay.key();
         stay.settle(&proof);
         Carried::Settled(key, proof)
+    }
+
+    /// A subscription is disabled because of an attempt of this delivery: tells upstream.
+    pub(super) async fn tell_disabled(
+        &self,
+        work: &Work,
+        cause: DeliveryId,
+        subscription: &Subscription,
+        at: Timestamp,
+    ) -> Result<Confirmed, OutboxError> {
+        let disabled = SubscriptionDisabled {
+            subscription: subscription.id.clone(),
+            organization: subscription.organization.clone(),
+            reason: FailureKind::Gone,
+            at,
+            cause,
+        };
+        self.outbox.subscription_disabled(&disabled, &work.trace).await
     }
 
     /// Parks deliveries together, then tells of each what is to be told. `None` when the service stops meanwhile.

@@ -12,7 +12,7 @@ use super::{
     yaml::{Field, FileProblems, Kind, Node},
 };
 use crate::{
-    domain::{OrganizationId, Subscription, SubscriptionId},
+    domain::{FailureKind, OrganizationId, State, Subscription, SubscriptionId},
     secrets::OpenError,
 };
 
@@ -37,7 +37,7 @@ pub enum BadDocument {
 pub fn from_document(row: &Row, defaults: &Defaults) -> Result<Subscription, BadDocument> {
     let whole = whole(row)?;
     let mut subscription = from_json(whole, &row.organization, &row.id, defaults)?;
-    subscription.enabled &= row.disabled_reason.is_none();
+    subscription.state = state(subscription.state, row.disabled_reason.as_deref());
     Ok(subscription)
 }
 
@@ -67,6 +67,15 @@ pub fn whole(row: &Row) -> Result<Map<String, Value>, BadDocument> {
         lay_over(&mut whole, object(secrets.reveal())?);
     }
     Ok(whole)
+}
+
+/// What the system's reason makes of a state. What its owner disabled stays so, whatever the reason.
+pub(super) fn state(said: State, reason: Option<&str>) -> State {
+    match reason {
+        None => said,
+        Some(reason) if reason == FailureKind::Gone.as_str() && said != State::Disabled => State::Gone,
+        Some(_) => State::Disabled,
+    }
 }
 
 fn object(text: &str) -> Result<Map<String, Value>, BadDocument> {
@@ -160,8 +169,14 @@ mod tests {
 
     #[test]
     fn what_the_system_disabled_is_disabled() {
-        let disabled = Row { disabled_reason: Some("gone".to_owned()), ..row(DOCUMENT, None) };
-        assert!(!from_document(&disabled, &defaults()).unwrap().enabled);
+        let with = |document: &str, reason: &str| {
+            let row = Row { disabled_reason: Some(reason.to_owned()), ..row(document, None) };
+            from_document(&row, &defaults()).unwrap().state
+        };
+        assert_eq!(with(DOCUMENT, "something"), State::Disabled);
+        assert_eq!(with(DOCUMENT, "gone"), State::Gone);
+        let by_its_owner = DOCUMENT.replace("\"enabled\": true", "\"enabled\": false");
+        assert_eq!(with(&by_its_owner, "gone"), State::Disabled);
     }
 
     #[test]

@@ -11,10 +11,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     database::{Store, StoreError},
-    reload::Subscriptions,
-    stored::{Incomplete, Stored},
+    gone::ToWrite,
+    parts::{Clash, NotLoaded},
+    subscriptions::Subscriptions,
 };
-use crate::{domain::Secret, secrets::KeyRing};
+use crate::{
+    domain::{FailureKind, Secret},
+    secrets::KeyRing,
+};
 
 /// How often the counter is looked at. A change made on another replica is in force here within a second.
 const POLL: Duration = Duration::from_millis(500);
@@ -66,9 +70,9 @@ enum LookError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
-    Incomplete(#[from] Incomplete),
-    #[error("the subscriptions file and the store both have the id {0}")]
-    Clash(String),
+    NotLoaded(#[from] NotLoaded),
+    #[error(transparent)]
+    Clash(#[from] Clash),
     #[error("reading what was stored ended in a panic")]
     Panicked(#[from] tokio::task::JoinError),
 }
@@ -125,6 +129,7 @@ impl StoreSource {
                 _ = ticks.tick() => {}
                 // Never none: one sender is our own.
                 _ = self.asked.recv_many(&mut waiting, ASKING) => {}
+                () = subscriptions.gone_to_be_written() => {}
             }
             // What was written before they asked is seen by this look.
             let looked = self.look(subscriptions).await;
@@ -160,28 +165,44 @@ impl StoreSource {
 
     async fn look(&self, subscriptions: &Subscriptions) -> Result<(), LookError> {
         let store = self.opened().await?;
-        let before = subscriptions.stored().await;
-        let defaults = *subscriptions.defaults();
-        let changes = match &before {
-            Some(stored) => Some(store.changes_since(stored.counter()).await?),
-            None => None,
-        };
-        let after = match (before, changes) {
-            (Some(before), Some(changes)) if changes.counter >= before.counter() => {
+        write_gone(&store, subscriptions).await?;
+        if let Some(counter) = subscriptions.counter().await {
+            let changes = store.changes_since(counter).await?;
+            // Should the counter have gone back, it is another database, or an older one.
+            if changes.counter >= counter {
                 // The counter counts keys, too.
-                if changes.rows.is_empty() && changes.gone.is_empty() {
-                    return Ok(());
+                if !changes.is_empty() {
+                    subscriptions.put_changes(changes).await??;
                 }
-                tokio::task::spawn_blocking(move || before.after(&changes, &defaults)).await?
+                return Ok(());
             }
-            // At first, and when the counter went back: then it is another database, or an older one.
-            _ => {
-                let loaded = store.load_all().await?;
-                tokio::task::spawn_blocking(move || Stored::of(&loaded, &defaults)).await??
-            }
-        };
-        subscriptions.put_stored(after).await.map_err(|id| LookError::Clash(id.to_string()))
+        }
+        let loaded = store.load_all().await?;
+        Ok(subscriptions.put_loaded(loaded).await??)
     }
+}
+
+/// Tells the store of the targets that were found gone here. What it cannot be told now, it is told next time.
+async fn write_gone(store: &Store, subscriptions: &Subscriptions) -> Result<(), StoreError> {
+    let reason = FailureKind::Gone.as_str();
+    for gone in subscriptions.gone_to_write().await {
+        let ToWrite { id, organization, fingerprint, at, place } = &gone;
+        let written = if place.is_in_store() {
+            store.disable(id, reason, *at).await
+        } else {
+            store.disable_filed(organization, id, *fingerprint, reason, *at).await
+        };
+        match written {
+            Ok(_) => {}
+            Err(error @ StoreError::Away(_)) => return Err(error),
+            // It would be refused again and again; here it stays disabled.
+            Err(error) => {
+                tracing::error!(subscription.id = %id, %error, "The store does not disable a subscription that is gone");
+            }
+        }
+        subscriptions.gone_was_written(&gone).await;
+    }
+    Ok(())
 }
 
 fn tell(error: &LookError) {

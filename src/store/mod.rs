@@ -8,9 +8,12 @@ mod export;
 mod fields;
 mod file;
 mod follow;
+mod gone;
+mod parts;
 mod reload;
+mod scope;
 mod snapshot;
-mod stored;
+mod subscriptions;
 mod target;
 mod yaml;
 
@@ -18,7 +21,9 @@ pub use self::{
     document::{BadDocument, from_document, from_json, lay_over, whole},
     file::{Defaults, parse},
     follow::{StoreHandle, StoreSource},
-    reload::{LoadError, Subscriptions},
-    snapshot::{Change, OrganizationIndex, Snapshot},
+    parts::Clash,
+    reload::LoadError,
+    snapshot::{Change, Edits, Found, OrganizationIndex, Place, Snapshot},
+    subscriptions::Subscriptions,
     yaml::{FileProblem, FileProblems},
 };

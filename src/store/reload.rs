@@ -1,5 +1,4 @@
-//! The subscriptions in force, those of the file and those of the store, and their renewal when the file changes. A bad
-//! new file changes nothing.
+//! The subscriptions file, read again when it changes. A bad new file changes nothing.
 
 use std::{
     io,
@@ -8,46 +7,19 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use arc_swap::ArcSwap;
-use tokio::{
-    fs,
-    sync::{Mutex, Notify, watch},
-    time::MissedTickBehavior,
-};
+use tokio::{fs, sync::Notify, time::MissedTickBehavior};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     file::{Defaults, parse},
-    snapshot::Snapshot,
-    stored::Stored,
+    parts::{Clash, Parts},
+    subscriptions::Subscriptions,
     yaml::FileProblems,
 };
-use crate::domain::{Subscription, SubscriptionId};
+use crate::domain::Subscription;
 
 /// How often the file is looked at.
 const POLL: Duration = Duration::from_secs(1);
-
-/// The subscriptions of a file, as last read without a problem, and those of the store, as last seen.
-#[derive(Debug)]
-pub struct Subscriptions {
-    parts: Mutex<Parts>,
-    path: PathBuf,
-    defaults: Defaults,
-    current: ArcSwap<Snapshot>,
-    /// Those of the file, in its order.
-    declared: ArcSwap<Vec<Arc<Subscription>>>,
-    loaded: watch::Sender<Option<usize>>,
-    /// What the file looked like when it was read first.
-    first: Option<Stamp>,
-}
-
-/// What is put together.
-#[derive(Debug)]
-struct Parts {
-    file: Vec<Arc<Subscription>>,
-    /// `None` before the store's first complete load. Without a store nothing is in it.
-    stored: Option<Arc<Stored>>,
-}
 
 /// Why the subscriptions cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -69,19 +41,19 @@ pub enum LoadError {
         /// Everything that is wrong with it.
         problems: FileProblems,
     },
-    /// An id of the file is one of the store's.
-    #[error("{} is not accepted: the store has a subscription with the id {id}, too", .path.display())]
+    /// The file does not go together with the store.
+    #[error("{} is not accepted: {clash}", .path.display())]
     Clash {
         /// The file.
         path: PathBuf,
-        /// The id.
-        id: SubscriptionId,
+        /// What is in both.
+        clash: Clash,
     },
 }
 
 /// What tells one version of a file from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
+pub(super) struct Stamp {
     modified: Option<SystemTime>,
     length: u64,
 }
@@ -95,37 +67,10 @@ impl Subscriptions {
         let first = stamp(&path).await;
         let file = read(&path, defaults).await?;
         tracing::info!(subscriptions = file.len(), file = %path.display(), "Subscriptions loaded");
-        let loaded = watch::Sender::new(Some(file.len()));
-        let snapshot = index(file.clone()).await;
-        let declared = ArcSwap::from_pointee(file.clone());
-        let parts = Mutex::new(Parts { file, stored: Some(Arc::default()) });
-        Ok(Self { parts, path, defaults, current: ArcSwap::from_pointee(snapshot), declared, loaded, first })
-    }
-
-    /// The same beside a store, that is to say, not complete before the store was loaded, too.
-    #[must_use]
-    pub fn beside_a_store(mut self) -> Self {
-        self.parts.get_mut().stored = None;
-        self.loaded.send_replace(None);
-        self
-    }
-
-    /// How many subscriptions are in force, now and later; `None` before a first complete load.
-    #[must_use]
-    pub fn loaded(&self) -> watch::Receiver<Option<usize>> {
-        self.loaded.subscribe()
-    }
-
-    /// The subscriptions in force. What is held on to stays as it is; ask again for every event.
-    #[must_use]
-    pub fn current(&self) -> Arc<Snapshot> {
-        self.current.load_full()
-    }
-
-    /// Those of them that the file declares, in its order.
-    #[must_use]
-    pub fn declared(&self) -> Arc<Vec<Arc<Subscription>>> {
-        self.declared.load_full()
+        let parts = tokio::task::spawn_blocking(move || Parts::of_file(file)).await;
+        let parts = parts
+            .map_err(|panicked| LoadError::Unreadable { path: path.clone(), cause: io::Error::other(panicked) })?;
+        Ok(Self::of(parts, path, defaults, first))
     }
 
     /// Reads the file again whenever it changes, and each time `reload` is notified (SIGHUP), until `stop`.
@@ -157,7 +102,7 @@ impl Subscriptions {
     }
 
     async fn renew(&self) {
-        let renewed = match read(&self.path, self.defaults).await {
+        let renewed = match read(&self.path, *self.defaults()).await {
             Ok(file) => self.put_file(file).await,
             Err(error) => Err(error),
         };
@@ -168,59 +113,9 @@ impl Subscriptions {
     }
 
     async fn put_file(&self, file: Vec<Arc<Subscription>>) -> Result<(), LoadError> {
-        let mut parts = self.parts.lock().await;
-        if let Some(stored) = &parts.stored
-            && let Some(clash) = file.iter().find(|it| stored.has(&it.id))
-        {
-            return Err(LoadError::Clash { path: self.path.clone(), id: clash.id.clone() });
-        }
-        self.declared.store(Arc::new(file.clone()));
-        parts.file = file;
-        let file = self.path.display().to_string();
-        self.put_together(&parts, &file).await;
-        Ok(())
-    }
-
-    /// Brings what is stored into force, beside the file.
-    ///
-    /// # Errors
-    /// An id that the file has, too. Nothing changed then.
-    pub(super) async fn put_stored(&self, stored: Stored) -> Result<(), SubscriptionId> {
-        let mut parts = self.parts.lock().await;
-        if let Some(clash) = parts.file.iter().find(|it| stored.has(&it.id)) {
-            return Err(clash.id.clone());
-        }
-        parts.stored = Some(Arc::new(stored));
-        self.put_together(&parts, "store").await;
-        Ok(())
-    }
-
-    /// What is in force of the store; `None` before its first complete load.
-    pub(super) async fn stored(&self) -> Option<Arc<Stored>> {
-        self.parts.lock().await.stored.clone()
-    }
-
-    /// What a subscription gets that does not say.
-    #[must_use]
-    pub fn defaults(&self) -> &Defaults {
-        &self.defaults
-    }
-
-    async fn put_together(&self, parts: &Parts, source: &str) {
-        let all = parts.file.iter().chain(parts.stored.iter().flat_map(|stored| stored.iter())).cloned().collect();
-        let snapshot = index(all).await;
-        let change = snapshot.change_since(&self.current.load());
-        tracing::info!(
-            subscriptions = snapshot.len(),
-            added = change.added,
-            changed = change.changed,
-            removed = change.removed,
-            source,
-            "Subscriptions reloaded"
-        );
-        let complete = parts.stored.is_some().then_some(snapshot.len());
-        self.current.store(Arc::new(snapshot));
-        self.loaded.send_replace(complete);
+        let put = self.change("file", move |parts| parts.put_file(file)).await;
+        put.map_err(|panicked| LoadError::Unreadable { path: self.path.clone(), cause: io::Error::other(panicked) })?
+            .map_err(|clash| LoadError::Clash { path: self.path.clone(), clash })
     }
 }
 
@@ -239,13 +134,6 @@ async fn read(path: &Path, defaults: Defaults) -> Result<Vec<Arc<Subscription>>,
         .map_err(|panicked| unreadable(io::Error::other(panicked)))?
         .map(|subscriptions| subscriptions.into_iter().map(Arc::new).collect())
         .map_err(|problems| LoadError::Refused { path: path.to_owned(), problems })
-}
-
-/// Indexes them, not on a thread that serves events: many take a while.
-async fn index(all: Vec<Arc<Subscription>>) -> Snapshot {
-    let shared = all.clone();
-    // It does not panic; if it did, it would not have done so for want of another thread.
-    tokio::task::spawn_blocking(move || Snapshot::of(shared)).await.unwrap_or_else(|_| Snapshot::of(all))
 }
 
 #[cfg(test)]
@@ -372,14 +260,5 @@ mod tests {
         std::fs::write(&path, "subscriptions:\n  - id: one\n  - id: two\n").unwrap();
         let text = Subscriptions::load(path, defaults()).await.unwrap_err().to_string();
         assert!(text.contains("subscriptions[0]") && text.contains("subscriptions[1]"), "{text}");
-    }
-
-    #[test]
-    fn a_change_is_counted_by_id() {
-        let snapshot = |text: &str| Snapshot::new(parse(text, &defaults()).unwrap());
-        let before = snapshot(&file(&["kept", "changed", "removed"]));
-        let after = snapshot(&file(&["kept", "changed", "added"]).replace("id: changed", "id: changed, name: New"));
-        let change = after.change_since(&before);
-        assert_eq!((change.added, change.changed, change.removed), (1, 1, 1));
     }
 }

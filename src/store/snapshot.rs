@@ -1,29 +1,63 @@
-//! All subscriptions at one moment, indexed for matching: by organization, then inbox or project, then event. Immutable.
+//! All subscriptions at one moment, indexed for matching: by organization, then inbox or project, then event. Immutable:
+//! a change makes another one that shares everything that did not change, and costs what changed.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::Hash,
+    sync::Arc,
+};
 
-use crate::domain::{EventName, InboxId, OrganizationId, ProjectId, Subscription, SubscriptionId};
+use rpds::HashTrieMapSync;
 
-/// All subscriptions at one moment.
-#[derive(Debug, Default)]
+use super::scope::Scope;
+use crate::domain::{EventName, InboxId, OrganizationId, ProjectId, State, Subscription, SubscriptionId};
+
+/// All subscriptions at one moment. A clone costs nothing.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Snapshot {
-    by_id: HashMap<SubscriptionId, Arc<Subscription>>,
-    organizations: HashMap<OrganizationId, OrganizationIndex>,
+    by_id: HashTrieMapSync<SubscriptionId, Kept>,
+    organizations: HashTrieMapSync<OrganizationId, OrganizationIndex>,
+    /// Deleted ones, with whose they were, for as long as a delivery may wait.
+    deleted: HashTrieMapSync<SubscriptionId, OrganizationId>,
 }
 
-/// The enabled subscriptions of one organization. Nobody else's can be reached from here.
-#[derive(Debug, Default)]
+/// A subscription's place in the order of matches: the file's first, then those of the store as they were made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place(i64);
+
+#[derive(Debug, Clone, PartialEq)]
+struct Kept {
+    place: Place,
+    subscription: Arc<Subscription>,
+}
+
+/// The subscriptions of one organization that match: all but those that their owner disabled. Nobody else's can be reached
+/// from here.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct OrganizationIndex {
-    /// In the order they were given.
-    subscriptions: Vec<Arc<Subscription>>,
-    unscoped: ByEvent,
-    inboxes: HashMap<InboxId, ByEvent>,
-    projects: HashMap<ProjectId, ByEvent>,
+    unscoped: Scope,
+    inboxes: HashTrieMapSync<InboxId, Scope>,
+    projects: HashTrieMapSync<ProjectId, Scope>,
 }
 
-/// Positions in the organization's list, sorted by event and then by position: small, and one event's are together.
+/// What is known of an id.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Found<'a> {
+    /// It is there.
+    Known(&'a Arc<Subscription>),
+    /// It was deleted, and that is certain.
+    Deleted,
+    /// It is not there; it may come, or come back.
+    Unknown,
+}
+
+/// What is to become different. What comes later about an id counts.
 #[derive(Debug, Default)]
-struct ByEvent(Vec<(EventName, u32)>);
+pub struct Edits {
+    by_id: BTreeMap<SubscriptionId, Option<Kept>>,
+    /// In order: deletions, and, without an organization, those to be forgotten.
+    deleted: Vec<(SubscriptionId, Option<OrganizationId>)>,
+}
 
 /// How one snapshot differs from the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,36 +70,141 @@ pub struct Change {
     pub removed: usize,
 }
 
+/// Where a subscription is found.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Where {
+    Anywhere,
+    Inbox(InboxId),
+    Project(ProjectId),
+}
+
+/// What becomes of one scope.
+#[derive(Debug, Default)]
+struct Touched {
+    leave: Vec<Place>,
+    come: Vec<(Place, Arc<Subscription>)>,
+}
+
+impl Place {
+    /// The place of the subscription at `index` in the file.
+    #[must_use]
+    pub fn in_file(index: usize) -> Self {
+        Self(i64::MIN.saturating_add(i64::try_from(index).unwrap_or(i64::MAX)).min(-1))
+    }
+
+    /// The place of a stored one, by its place among all that are stored.
+    #[must_use]
+    pub fn in_store(sequence: i64) -> Self {
+        Self(sequence.max(0))
+    }
+
+    /// Whether it is a stored one's.
+    #[must_use]
+    pub fn is_in_store(self) -> bool {
+        self.0 >= 0
+    }
+}
+
+impl Edits {
+    /// This subscription is to be there.
+    pub fn put(&mut self, place: Place, subscription: Arc<Subscription>) {
+        self.by_id.insert(subscription.id.clone(), Some(Kept { place, subscription }));
+    }
+
+    /// This one is not to be there.
+    pub fn remove(&mut self, id: SubscriptionId) {
+        self.by_id.insert(id, None);
+    }
+
+    /// That an organization's subscription was deleted is to be known.
+    pub fn bury(&mut self, id: SubscriptionId, organization: OrganizationId) {
+        self.deleted.push((id, Some(organization)));
+    }
+
+    /// That this one was deleted need not be known any more.
+    pub fn forget(&mut self, id: SubscriptionId) {
+        self.deleted.push((id, None));
+    }
+}
+
 impl Snapshot {
     /// Indexes subscriptions; their order is the order of matches. No two may have the same id.
     #[must_use]
     pub fn new(subscriptions: Vec<Subscription>) -> Self {
-        Self::of(subscriptions.into_iter().map(Arc::new))
+        let mut edits = Edits::default();
+        for (index, subscription) in subscriptions.into_iter().enumerate() {
+            edits.put(Place::in_file(index), Arc::new(subscription));
+        }
+        Self::default().edited(edits).0
     }
 
-    /// The same, of subscriptions that are shared with others.
+    /// The snapshot after some edits. Costs as much as there are edits, and the scopes that they concern.
     #[must_use]
-    pub fn of(subscriptions: impl IntoIterator<Item = Arc<Subscription>>) -> Self {
-        let mut snapshot = Self::default();
-        for subscription in subscriptions {
-            if subscription.enabled {
-                snapshot.organizations.entry(subscription.organization.clone()).or_default().add(&subscription);
+    pub fn edited(&self, edits: Edits) -> (Self, Change) {
+        let (mut after, mut change) = (self.clone(), Change::default());
+        let mut organizations: HashMap<OrganizationId, HashMap<Where, Touched>> = HashMap::new();
+        for (id, new) in edits.by_id {
+            let old = self.by_id.get(&id);
+            match (old, &new) {
+                (Some(old), Some(new)) if old == new => continue,
+                (Some(old), Some(new)) => change.changed += usize::from(old.subscription != new.subscription),
+                (Some(_), None) => change.removed += 1,
+                (None, Some(_)) => change.added += 1,
+                (None, None) => continue,
             }
-            snapshot.by_id.insert(subscription.id.clone(), subscription);
+            for kept in old.into_iter().filter(|kept| kept.matches()) {
+                let scopes = organizations.entry(kept.subscription.organization.clone()).or_default();
+                kept.scopes(|scope| scopes.entry(scope).or_default().leave.push(kept.place));
+            }
+            for kept in new.iter().filter(|kept| kept.matches()) {
+                let scopes = organizations.entry(kept.subscription.organization.clone()).or_default();
+                let come = (kept.place, Arc::clone(&kept.subscription));
+                kept.scopes(|scope| scopes.entry(scope).or_default().come.push(come.clone()));
+            }
+            match new {
+                Some(new) => after.by_id.insert_mut(id, new),
+                None => drop(after.by_id.remove_mut(&id)),
+            }
         }
-        for organization in snapshot.organizations.values_mut() {
-            organization.sort();
+        for (organization, scopes) in organizations {
+            let index = self.organizations.get(&organization).cloned().unwrap_or_default().edited(scopes);
+            if index == OrganizationIndex::default() {
+                after.organizations.remove_mut(&organization);
+            } else {
+                after.organizations.insert_mut(organization, index);
+            }
         }
-        snapshot
+        for (id, organization) in edits.deleted {
+            match organization {
+                Some(organization) => after.deleted.insert_mut(id, organization),
+                None => drop(after.deleted.remove_mut(&id)),
+            }
+        }
+        (after, change)
     }
 
     /// The subscription with this id, enabled or not.
     #[must_use]
     pub fn by_id(&self, id: &SubscriptionId) -> Option<&Arc<Subscription>> {
-        self.by_id.get(id)
+        self.by_id.get(id).map(|kept| &kept.subscription)
     }
 
-    /// The enabled subscriptions of an organization; `None` when it has none.
+    /// The same with its place.
+    pub fn placed(&self, id: &SubscriptionId) -> Option<(Place, &Arc<Subscription>)> {
+        self.by_id.get(id).map(|kept| (kept.place, &kept.subscription))
+    }
+
+    /// What is known of an organization's id. Somebody else's is unknown.
+    #[must_use]
+    pub fn find(&self, organization: &OrganizationId, id: &SubscriptionId) -> Found<'_> {
+        match (self.by_id(id), self.deleted.get(id)) {
+            (Some(subscription), _) if subscription.organization == *organization => Found::Known(subscription),
+            (_, Some(owner)) if owner == organization => Found::Deleted,
+            _ => Found::Unknown,
+        }
+    }
+
+    /// The subscriptions of an organization that match; `None` when it has none.
     #[must_use]
     pub fn organization(&self, id: &OrganizationId) -> Option<&OrganizationIndex> {
         self.organizations.get(id)
@@ -73,13 +212,18 @@ impl Snapshot {
 
     /// Every subscription, enabled or not, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Subscription>> {
-        self.by_id.values()
+        self.by_id.values().map(|kept| &kept.subscription)
+    }
+
+    /// The ids of all that are stored.
+    pub(super) fn stored(&self) -> impl Iterator<Item = &SubscriptionId> {
+        self.by_id.iter().filter(|(_, kept)| kept.place.is_in_store()).map(|(id, _)| id)
     }
 
     /// How many subscriptions there are, enabled or not.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.by_id.len()
+        self.by_id.size()
     }
 
     /// Whether there is none.
@@ -87,75 +231,170 @@ impl Snapshot {
     pub fn is_empty(&self) -> bool {
         self.by_id.is_empty()
     }
+}
 
-    /// What became different since `before`.
-    #[must_use]
-    pub fn change_since(&self, before: &Self) -> Change {
-        let mut change = Change::default();
-        for (id, subscription) in &self.by_id {
-            match before.by_id(id) {
-                None => change.added += 1,
-                Some(old) if old != subscription => change.changed += 1,
-                Some(_) => {}
-            }
+impl Kept {
+    /// One that its owner disabled does not match. One whose target is gone does: its deliveries end at once, and are told.
+    fn matches(&self) -> bool {
+        self.subscription.state != State::Disabled
+    }
+
+    fn scopes(&self, mut each: impl FnMut(Where)) {
+        let Subscription { inboxes, projects, .. } = &*self.subscription;
+        if inboxes.is_empty() && projects.is_empty() {
+            each(Where::Anywhere);
         }
-        change.removed = before.by_id.keys().filter(|id| !self.by_id.contains_key(*id)).count();
-        change
+        inboxes.iter().for_each(|inbox| each(Where::Inbox(inbox.clone())));
+        projects.iter().for_each(|project| each(Where::Project(project.clone())));
     }
 }
 
 impl OrganizationIndex {
-    /// The positions of all subscriptions that want an event of this name from this inbox and project. One that matches
+    /// All subscriptions that want an event of this name from this inbox and project, with their places. One that matches
     /// by inbox and by project is told twice. Each takes one step; those that do not match take none.
     pub fn candidates(
         &self,
         event: EventName,
         inbox: Option<&InboxId>,
         project: Option<&ProjectId>,
-    ) -> impl Iterator<Item = u32> {
+    ) -> impl Iterator<Item = (Place, &Arc<Subscription>)> {
         let by_inbox = inbox.and_then(|inbox| self.inboxes.get(inbox));
         let by_project = project.and_then(|project| self.projects.get(project));
         [Some(&self.unscoped), by_inbox, by_project].into_iter().flatten().flat_map(move |scope| scope.of(event))
     }
 
-    /// The subscription at a position.
-    #[must_use]
-    pub fn get(&self, position: u32) -> Option<&Arc<Subscription>> {
-        self.subscriptions.get(usize::try_from(position).ok()?)
-    }
-
-    fn add(&mut self, subscription: &Arc<Subscription>) {
-        // More than 2^32 subscriptions do not fit into any memory.
-        let Ok(position) = u32::try_from(self.subscriptions.len()) else { return };
-        self.subscriptions.push(Arc::clone(subscription));
-        if subscription.inboxes.is_empty() && subscription.projects.is_empty() {
-            self.unscoped.add(subscription, position);
+    fn edited(mut self, scopes: HashMap<Where, Touched>) -> Self {
+        for (place, touched) in scopes {
+            match place {
+                Where::Anywhere => self.unscoped = self.unscoped.edited(touched.leave, touched.come),
+                Where::Inbox(inbox) => edit(&mut self.inboxes, inbox, touched),
+                Where::Project(project) => edit(&mut self.projects, project, touched),
+            }
         }
-        for inbox in &subscription.inboxes {
-            self.inboxes.entry(inbox.clone()).or_default().add(subscription, position);
-        }
-        for project in &subscription.projects {
-            self.projects.entry(project.clone()).or_default().add(subscription, position);
-        }
-    }
-
-    fn sort(&mut self) {
-        for scope in [&mut self.unscoped].into_iter().chain(self.inboxes.values_mut()).chain(self.projects.values_mut())
-        {
-            scope.0.sort_unstable();
-            scope.0.shrink_to_fit();
-        }
-        self.subscriptions.shrink_to_fit();
+        self
     }
 }
 
-impl ByEvent {
-    fn add(&mut self, subscription: &Subscription, position: u32) {
-        self.0.extend(subscription.events.iter().map(|event| (event, position)));
+fn edit<K: Eq + Hash>(scopes: &mut HashTrieMapSync<K, Scope>, name: K, touched: Touched) {
+    let after = scopes.get(&name).unwrap_or(&Scope::default()).edited(touched.leave, touched.come);
+    if after.is_empty() {
+        scopes.remove_mut(&name);
+    } else {
+        scopes.insert_mut(name, after);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*, sample::select};
+
+    use super::*;
+    use crate::store::{file::tests::defaults, parse};
+
+    const IDS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+
+    /// One change: a place, and what is there; without it, the id goes.
+    #[derive(Debug, Clone)]
+    struct Step {
+        id: &'static str,
+        put: Option<(i64, String)>,
     }
 
-    fn of(&self, event: EventName) -> impl Iterator<Item = u32> {
-        let start = self.0.partition_point(|(name, _)| *name < event);
-        self.0.iter().skip(start).take_while(move |(name, _)| *name == event).map(|(_, position)| *position)
+    fn step() -> impl Strategy<Value = Step> {
+        let text = (
+            select(&["acme", "globex"][..]),
+            select(&["", "inboxes: [i], ", "projects: [i], ", "inboxes: [i, j], projects: [i], "][..]),
+            select(&["[document_text]", "[document_text, document_fail]"][..]),
+            any::<bool>(),
+        )
+            .prop_map(|(organization, scope, events, enabled)| {
+                format!("organization: {organization}, {scope}events: {events}, enabled: {enabled}")
+            });
+        (select(&IDS[..]), prop::option::weighted(0.8, (0i64..1000, text))).prop_map(|(id, put)| Step { id, put })
+    }
+
+    fn subscription(id: &str, rest: &str) -> Arc<Subscription> {
+        let text = format!("subscriptions: [{{id: {id}, {rest}, target: {{url: http://h/}}}}]");
+        Arc::new(parse(&text, &defaults()).unwrap().remove(0))
+    }
+
+    proptest! {
+        #[test]
+        fn any_sequence_of_changes_gives_what_building_it_anew_gives(
+            batches in vec(vec(step(), 0..6), 0..8),
+        ) {
+            let (mut changed, mut kept) = (Snapshot::default(), BTreeMap::new());
+            for (number, batch) in batches.into_iter().enumerate() {
+                let mut edits = Edits::default();
+                for Step { id, put } in batch {
+                    let id: SubscriptionId = id.parse().unwrap();
+                    match put {
+                        Some((place, rest)) => {
+                            // No two have the same place.
+                            let own = i64::try_from(IDS.iter().position(|it| *it == id.as_str()).unwrap()).unwrap();
+                            let place = Place::in_store(place * 10 + own);
+                            let subscription = subscription(id.as_str(), &rest);
+                            edits.put(place, Arc::clone(&subscription));
+                            kept.insert(id, (place, subscription));
+                        }
+                        None => {
+                            edits.remove(id.clone());
+                            kept.remove(&id);
+                        }
+                    }
+                }
+                changed = changed.edited(edits).0;
+                let mut all = Edits::default();
+                for (place, subscription) in kept.values() {
+                    all.put(*place, Arc::clone(subscription));
+                }
+                prop_assert_eq!(&changed, &Snapshot::default().edited(all).0, "after batch {}", number);
+            }
+        }
+    }
+
+    #[test]
+    fn a_change_is_counted_by_id() {
+        let rest = "organization: acme, events: [document_text]";
+        let edits = |all: &[(&str, &str)]| {
+            let mut edits = Edits::default();
+            for (index, (id, rest)) in all.iter().enumerate() {
+                edits.put(Place::in_file(index), subscription(id, rest));
+            }
+            edits
+        };
+        let (before, added) =
+            Snapshot::default().edited(edits(&[("kept", rest), ("changed", rest), ("removed", rest)]));
+        assert_eq!(added, Change { added: 3, ..Change::default() });
+        let mut next = edits(&[("changed", &format!("{rest}, name: New")), ("kept", rest), ("added", rest)]);
+        next.remove("removed".parse().unwrap());
+        next.remove("never".parse().unwrap());
+        let (after, change) = before.edited(next);
+        // One that only moved did not change.
+        assert_eq!(change, Change { added: 1, changed: 1, removed: 1 });
+        assert_eq!((before.len(), after.len()), (3, 3), "and the one before is as it was");
+    }
+
+    #[test]
+    fn only_what_was_deleted_is_deleted_and_only_for_its_organization() {
+        let (acme, other): (OrganizationId, OrganizationId) = ("acme".parse().unwrap(), "other".parse().unwrap());
+        let id: SubscriptionId = "a".parse().unwrap();
+        let rest = "organization: acme, events: [document_text]";
+        let mut edits = Edits::default();
+        edits.put(Place::in_store(1), subscription("a", rest));
+        let (there, _) = Snapshot::default().edited(edits);
+        assert!(matches!(there.find(&acme, &id), Found::Known(_)));
+        assert_eq!(there.find(&other, &id), Found::Unknown);
+        let mut edits = Edits::default();
+        edits.remove(id.clone());
+        let (absent, _) = there.edited(edits);
+        assert_eq!(absent.find(&acme, &id), Found::Unknown, "absence is no deletion");
+        let mut edits = Edits::default();
+        edits.bury(id.clone(), acme.clone());
+        let (deleted, _) = absent.edited(edits);
+        assert_eq!((deleted.find(&acme, &id), deleted.find(&other, &id)), (Found::Deleted, Found::Unknown));
+        let mut edits = Edits::default();
+        edits.forget(id.clone());
+        assert_eq!(deleted.edited(edits).0.find(&acme, &id), Found::Unknown);
     }
 }

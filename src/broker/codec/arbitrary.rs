@@ -7,8 +7,8 @@ use proptest::{collection::vec, option, prelude::*, sample::select, strategy::St
 
 use crate::domain::{
     BadId, DeliveryId, DeliveryResult, DocumentEvent, DocumentExport, EventName, FailureKind, FileFormat, Happening,
-    InvalidReason, Outcome, Owed, Parked, Rendition, ReviewedBy, Section, SubscriptionId, Timestamp, TraceContext,
-    Wait,
+    InvalidReason, Outcome, Owed, Parked, Rendition, ReviewedBy, Section, SubscriptionDisabled, SubscriptionId,
+    Timestamp, TraceContext, Wait,
 };
 
 fn id<T: FromStr<Err = BadId> + std::fmt::Debug>() -> impl Strategy<Value = T> {
@@ -153,4 +153,17 @@ pub(super) fn result() -> impl Strategy<Value = DeliveryResult> {
         next_attempt_at: times.2,
         target: rest.2,
     })
+}
+
+pub(super) fn disabled() -> impl Strategy<Value = SubscriptionDisabled> {
+    let cause = (id(), id::<SubscriptionId>()).prop_map(|(event, to)| DeliveryId::of(&event, &to));
+    (id(), id(), select(FailureKind::ALL), timestamp(), cause).prop_map(
+        |(subscription, organization, reason, at, cause)| SubscriptionDisabled {
+            subscription,
+            organization,
+            reason,
+            at,
+            cause,
+        },
+    )
 }

@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod arbitrary;
+mod disabled;
 mod event;
 mod known;
 mod parked;
@@ -10,14 +11,17 @@ mod result;
 
 use std::str::FromStr;
 
+use bytes::Bytes;
+
 pub use self::{
+    disabled::{decode_disabled, encode_disabled},
     event::{decode_event, encode_event},
     known::Known,
     parked::{decode_parked, encode_parked},
     result::{decode_result, encode_result},
 };
 use super::Properties;
-use crate::domain::{BadId, DocumentEvent, InvalidReason, Timestamp};
+use crate::domain::{BadId, DeliveryResult, DocumentEvent, InvalidReason, SubscriptionDisabled, Timestamp};
 
 /// The content type of everything docrelay publishes (RFC 9996).
 pub const CONTENT_TYPE: &str = "application/protobuf";
@@ -33,6 +37,9 @@ pub const PARKED_TYPE: &str = "docrelay.v1.Parked";
 
 /// The `type` property of a result.
 pub const RESULT_TYPE: &str = "docrelay.v1.DeliveryResult";
+
+/// The `type` property of what is told of a subscription that was disabled.
+pub const DISABLED_TYPE: &str = "docrelay.v1.SubscriptionDisabled";
 
 /// Why a message cannot be processed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +62,26 @@ pub enum Checked {
     NotYet,
     /// It was parked by docrelay, which had checked it.
     Before,
+}
+
+/// What comes through the results exchange.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Notice {
+    /// What became of a delivery or an event.
+    Result(Box<DeliveryResult>),
+    /// A subscription was disabled.
+    Disabled(SubscriptionDisabled),
+}
+
+/// Reads what came through the results exchange, by its `type` property.
+///
+/// # Errors
+/// Says what is wrong and in which field.
+pub fn decode_notice(kind: Option<&str>, body: &Bytes) -> Result<Notice, DecodeError> {
+    match kind {
+        Some(DISABLED_TYPE) => decode_disabled(body).map(Notice::Disabled),
+        Some(_) | None => decode_result(body).map(|result| Notice::Result(Box::new(result))),
+    }
 }
 
 fn error(reason: InvalidReason, field: &str, detail: impl Into<String>) -> DecodeError {

@@ -62,7 +62,7 @@ fn outcome(wire: wire::Outcome) -> Result<Outcome, DecodeError> {
     }
 }
 
-fn delivery_id(text: &str) -> Result<Option<DeliveryId>, DecodeError> {
+pub(super) fn delivery_id(text: &str) -> Result<Option<DeliveryId>, DecodeError> {
     let wrong = || error(InvalidReason::Undecodable, "delivery_id", "expected a UUID, got something else");
     if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(|_| wrong()) }
 }

@@ -5,14 +5,17 @@ use futures_util::StreamExt as _;
 use lapin::{
     Channel, Connection, Consumer,
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions},
-    types::FieldTable,
+    types::{FieldTable, ShortString},
 };
 
 use super::{
-    super::{codec, outbox},
+    super::{
+        codec::{self, Notice},
+        outbox,
+    },
     OperatorError, channel, exchange_exists, failed, messages_in,
 };
-use crate::domain::{DeliveryResult, OrganizationId, Outcome};
+use crate::domain::{OrganizationId, Outcome};
 
 /// Far more than a terminal shows in a moment.
 const PREFETCH: u16 = 500;
@@ -22,7 +25,7 @@ const PREFETCH: u16 = 500;
 pub struct ResultFilter {
     /// Only this organization's.
     pub organization: Option<OrganizationId>,
-    /// Only these outcomes; all when empty.
+    /// Only these outcomes; when empty, all, and subscriptions that were disabled.
     pub outcomes: Vec<Outcome>,
 }
 
@@ -33,7 +36,10 @@ impl ResultFilter {
         let organization = self.organization.as_ref().map(|name| outbox::key_word(name.as_str()));
         let rest = organization.map_or_else(|| "#".to_owned(), |organization| format!("*.{organization}.#"));
         if self.outcomes.is_empty() {
-            return vec![if rest == "#" { rest } else { format!("*.{rest}") }];
+            return match &self.organization {
+                None => vec![rest],
+                Some(organization) => vec![format!("*.{rest}"), outbox::disabled_routing_key(organization)],
+            };
         }
         self.outcomes.iter().map(|outcome| format!("{outcome}.{rest}")).collect()
     }
@@ -94,16 +100,17 @@ impl ResultStream {
         Ok(Self { channel, consumer, shown: None })
     }
 
-    /// The next result, or why a message cannot be read as one.
+    /// The next result, or what else is told there, or why a message cannot be read as either.
     ///
     /// # Errors
     /// When the connection or the queue is lost.
-    pub async fn next(&mut self) -> Result<Result<DeliveryResult, codec::DecodeError>, OperatorError> {
+    pub async fn next(&mut self) -> Result<Result<Notice, codec::DecodeError>, OperatorError> {
         self.take_shown().await?;
         let delivery =
             self.consumer.next().await.ok_or(OperatorError::Ended)?.map_err(failed("waiting for a result"))?;
         self.shown = Some(delivery.delivery_tag);
-        Ok(codec::decode_result(&Bytes::from(delivery.data)))
+        let kind = delivery.properties.kind().as_ref().map(ShortString::as_str);
+        Ok(codec::decode_notice(kind, &Bytes::from(delivery.data)))
     }
 
     /// Takes the last one off the queue and ends.
@@ -136,7 +143,7 @@ mod tests {
             ResultFilter { organization, outcomes: outcomes.to_vec() }.binding_keys()
         };
         assert_eq!(keys(None, &[]), ["#"]);
-        assert_eq!(keys(acme.clone(), &[]), ["*.*.ac%2Eme.#"]);
+        assert_eq!(keys(acme.clone(), &[]), ["*.*.ac%2Eme.#", "subscription_disabled.ac%2Eme"]);
         assert_eq!(keys(None, &[Outcome::Delivered, Outcome::Exhausted]), ["delivered.#", "exhausted.#"]);
         assert_eq!(keys(acme, &[Outcome::Invalid]), ["invalid.*.ac%2Eme.#"]);
     }

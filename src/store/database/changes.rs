@@ -1,24 +1,38 @@
 //! All subscriptions at once, and what changed since: for whoever keeps them in memory. And their secrets under another
 //! key.
 
+use std::time::Duration;
+
 use futures_util::TryStreamExt as _;
 use sqlx::{AnyConnection, Row as _, query, query_scalar};
 
 use super::{
     ChangeCounter, DEADLINE, LOAD_DEADLINE, Row, Store, StoreError, Tombstone,
-    row::{Entry, columns, entry},
+    filed::{self, FiledRow},
+    row::{Entry, columns, entry, to_micros},
     within,
 };
 use crate::{
-    domain::{OrganizationId, SubscriptionId},
+    domain::{MAX_RETRY_AGE, OrganizationId, SubscriptionId, now},
     secrets::{OpenError, Owner},
 };
+
+/// How long a deletion matters: longer than any delivery may wait.
+pub const TOMBSTONE_AGE: Duration = Duration::from_hours(8 * 24);
+const _: () = assert!(TOMBSTONE_AGE.as_secs() > MAX_RETRY_AGE.as_secs(), "no delivery may outlive its tombstone");
+
+/// How many deletions are known at once; the oldest are forgotten first, and then their deliveries wait until `max_age`.
+pub const TOMBSTONES: usize = 100_000;
 
 /// Everything that is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded {
     /// The subscriptions, in the order they were made.
     pub rows: Vec<Row>,
+    /// The latest deleted ones, the oldest first: no more than [`TOMBSTONES`], none older than [`TOMBSTONE_AGE`].
+    pub gone: Vec<Tombstone>,
+    /// What is known of subscriptions that a file declares.
+    pub filed: Vec<FiledRow>,
     /// Where to go on with [`Store::changes_since`].
     pub counter: ChangeCounter,
 }
@@ -30,9 +44,19 @@ pub struct Changes {
     pub rows: Vec<Row>,
     /// Deleted ones.
     pub gone: Vec<Tombstone>,
+    /// What changed about subscriptions that a file declares. Some may be told twice.
+    pub filed: Vec<FiledRow>,
     /// Where to go on. Less than what was asked for when the database is not the one it was, restored from a backup, say:
     /// then only [`Store::load_all`] tells the truth.
     pub counter: ChangeCounter,
+}
+
+impl Changes {
+    /// Whether nothing changed that anybody keeps in memory.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.gone.is_empty() && self.filed.is_empty()
+    }
 }
 
 /// What became of secrets that were to be encrypted with the first key.
@@ -73,7 +97,10 @@ impl Store {
                     rows.push(*row);
                 }
             }
-            Ok(Loaded { rows, counter })
+            drop(stored);
+            let gone = self.tombstones(&mut reader).await?;
+            let filed = filed::changed(&mut reader, ChangeCounter::default()).await?;
+            Ok(Loaded { rows, gone, filed, counter })
         })
         .await
     }
@@ -109,9 +136,32 @@ impl Store {
                 // What was written since the counter was read is complete up to here, too: writers take turns.
                 changes.counter = changes.counter.max(at);
             }
+            drop(rows);
+            // After the others, and without raising the counter: it would pass what was written in between.
+            changes.filed = filed::changed(&mut reader, since).await?;
             Ok(changes)
         })
         .await
+    }
+
+    async fn tombstones(&self, reader: &mut AnyConnection) -> Result<Vec<Tombstone>, StoreError> {
+        let age = i64::try_from(TOMBSTONE_AGE.as_micros()).unwrap_or(i64::MAX);
+        let rows = query(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM subscriptions WHERE deleted_at > $1 ORDER BY changed DESC LIMIT $2"
+        ))
+        .bind(to_micros(now()).saturating_sub(age))
+        .bind(i64::try_from(TOMBSTONES).unwrap_or(i64::MAX))
+        .fetch_all(reader)
+        .await?;
+        let mut gone = Vec::with_capacity(rows.len());
+        for row in rows.iter().rev() {
+            if let Entry::Gone(tombstone) = entry(row, &self.keys)? {
+                gone.push(tombstone);
+            }
+        }
+        Ok(gone)
     }
 
     /// Encrypts all secrets with the first key that are not. Each row by itself, so that the service can go on writing;

@@ -8,6 +8,7 @@
 
 mod changes;
 mod error;
+mod filed;
 mod keys;
 mod pool;
 mod row;
@@ -20,8 +21,9 @@ use tokio::time::timeout;
 
 use self::pool::WithoutFile;
 pub use self::{
-    changes::{Changes, Loaded, Resealed},
+    changes::{Changes, Loaded, Resealed, TOMBSTONE_AGE, TOMBSTONES},
     error::{InsertError, StoreError, UpdateError},
+    filed::FiledRow,
     keys::{ApiKey, BadKeyName, KeyOwner},
     row::{BadCursor, ChangeCounter, Content, Cursor, NewSubscription, Origin, Row, Tombstone, UnknownOrigin},
     subscriptions::Page,

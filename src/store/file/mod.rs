@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::{Config, did_you_mean, ranges},
-    domain::{BadId, EventName, EventSet, LaneKey, Payload, RetryOn, RetryPolicy, Subscription, SubscriptionId},
+    domain::{BadId, EventName, EventSet, LaneKey, Payload, RetryOn, RetryPolicy, State, Subscription, SubscriptionId},
 };
 
 const DOCUMENT: Names = Names { known: &["subscriptions"], later: &[], read_only: &[] };
@@ -168,7 +168,7 @@ fn subscription(
         retry: retry?,
         max_in_flight,
         lane,
-        enabled: enabled?,
+        state: State::enabled(enabled?),
         id,
         organization,
         target,

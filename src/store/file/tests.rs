@@ -5,7 +5,7 @@ use std::time::Instant;
 use http::header::{ACCEPT, AUTHORIZATION};
 
 use super::*;
-use crate::store::Snapshot;
+use crate::{domain::State, store::Snapshot};
 
 pub(in crate::store) fn defaults() -> Defaults {
     Defaults {
@@ -53,7 +53,7 @@ fn a_subscription_that_says_little_gets_the_defaults() {
     assert_eq!(subscription.retry, defaults().retry);
     assert_eq!(subscription.max_in_flight, 32);
     assert_eq!(subscription.lane, LaneKey::of_target(&subscription.organization, &subscription.target.url));
-    assert!(subscription.enabled && !subscription.target.template);
+    assert!(subscription.state == State::Enabled && !subscription.target.template);
     assert!(subscription.inboxes.is_empty() && subscription.projects.is_empty());
 }
 
@@ -87,7 +87,7 @@ subscriptions:
         subscription.events.iter().collect::<Vec<_>>(),
         [EventName::DocumentPredict, EventName::DocumentEvaluate]
     );
-    assert!(subscription.target.template && !subscription.enabled);
+    assert!(subscription.target.template && subscription.state == State::Disabled);
     assert_eq!(subscription.target.method.as_str(), "PURGE");
     assert_eq!(subscription.target.timeout, Duration::from_mins(1));
     assert_eq!(subscription.target.headers[AUTHORIZATION], "Bearer x", "auth wins over headers");

@@ -132,7 +132,9 @@ mod tests {
     use http::{HeaderMap, Method};
 
     use super::*;
-    use crate::domain::{EventName, HttpTarget, LaneKey, Login, Payload, RetryOn, RetryPolicy, TargetUrl, TokenSource};
+    use crate::domain::{
+        EventName, HttpTarget, LaneKey, Login, Payload, RetryOn, RetryPolicy, State, TargetUrl, TokenSource,
+    };
 
     fn subscription(id: &str, scheme: &str) -> Subscription {
         let (organization, url) = ("acme".parse().unwrap(), TargetUrl::parse("https://h/").unwrap());
@@ -170,7 +172,7 @@ mod tests {
                 max_age: Duration::from_hours(24),
             },
             max_in_flight: 32,
-            enabled: true,
+            state: State::Enabled,
         }
     }
 

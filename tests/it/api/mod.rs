@@ -1,5 +1,6 @@
 //! The HTTP API: a real server, a real database, real requests; no broker.
 
+mod gone;
 mod subscriptions;
 
 use std::{net::SocketAddr, sync::Arc};

@@ -1,5 +1,6 @@
 //! `/v1/subscriptions`: create, read, list, change, delete.
 
+use docrelay::domain::State;
 use serde_json::{Value, json};
 
 use super::{Served, little};
@@ -60,7 +61,8 @@ async fn a_subscription_is_made_read_changed_and_deleted(database: Database) {
     expected["enabled"] = json!(false);
     assert_eq!(changed.json(), expected);
     assert_ne!(changed.headers["etag"], created.headers["etag"]);
-    assert!(!served.subscriptions.current().by_id(&id).unwrap().enabled, "in force before it was answered");
+    let now = served.subscriptions.current().by_id(&id).unwrap().state;
+    assert_eq!(now, State::Disabled, "in force before it was answered");
 
     let listed = served.get(&key, PATH).await;
     assert_eq!(listed.json(), json!({"items": [changed.json()], "next_cursor": null}));

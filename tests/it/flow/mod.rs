@@ -4,6 +4,7 @@ mod auth;
 mod changes;
 mod delivery;
 mod exports;
+mod gone;
 mod invalid;
 mod lanes;
 mod payloads;

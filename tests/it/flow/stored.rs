@@ -5,6 +5,7 @@ use docrelay::{
     secrets::KeyRing,
     store::database::{Content, NewSubscription, Origin, Store},
 };
+use serde_json::Value;
 
 use crate::support::{
     broker::eventually,
@@ -12,8 +13,13 @@ use crate::support::{
     service::{GENEROUS, Surroundings, event, subscription},
 };
 
-fn stored(name: &str, url: &str) -> NewSubscription {
-    let whole = subscription(name, url);
+/// A subscription of the tests, as it is stored.
+pub(super) fn stored(name: &str, url: &str) -> NewSubscription {
+    stored_as(&subscription(name, url))
+}
+
+pub(super) fn stored_as(whole: &Value) -> NewSubscription {
+    let name = whole["id"].as_str().unwrap();
     let mut document = whole.as_object().unwrap().clone();
     document.remove("id");
     let organization = document.remove("organization").unwrap();

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use docrelay::{
     config,
-    domain::Subscription,
+    domain::{State, Subscription},
     secrets::KeyRing,
     store::{
         Defaults, Snapshot, StoreHandle, StoreSource, Subscriptions,
@@ -100,7 +100,7 @@ async fn what_is_stored_is_in_force_beside_the_file_and_a_change_soon_after() {
     })
     .await;
     store.disable(&id("b"), "gone", at(3)).await.unwrap();
-    eventually("the disabled one", || async { followed.get("b").filter(|it| !it.enabled) }).await;
+    eventually("the disabled one", || async { followed.get("b").filter(|it| it.state == State::Gone) }).await;
     store.delete(&organization("acme"), &id("a"), at(4)).await.unwrap();
     followed.until_loaded(2).await;
     assert!(followed.get("a").is_none() && followed.get("filed").is_some());

@@ -7,8 +7,8 @@ use std::{
 };
 
 use docrelay::{
-    broker::codec::decode_result,
-    domain::{DeliveryId, DeliveryResult, Outcome},
+    broker::codec::{Notice, decode_notice},
+    domain::{DeliveryId, DeliveryResult, Outcome, SubscriptionDisabled},
 };
 use futures_util::StreamExt as _;
 use lapin::{
@@ -28,7 +28,16 @@ pub(crate) struct Results {
 struct Shared {
     /// With their message ids, in the order in which they came.
     seen: Mutex<Vec<(String, DeliveryResult)>>,
+    disabled: Mutex<Vec<Disabled>>,
     count: watch::Sender<usize>,
+}
+
+/// A subscription that was told to be disabled.
+#[derive(Debug, Clone)]
+pub(crate) struct Disabled {
+    pub(crate) key: String,
+    pub(crate) message_id: String,
+    pub(crate) disabled: SubscriptionDisabled,
 }
 
 impl Results {
@@ -60,6 +69,11 @@ impl Results {
     /// What has come so far.
     pub(crate) fn all(&self) -> Vec<DeliveryResult> {
         self.shared.seen.lock().unwrap().iter().map(|(_, result)| result.clone()).collect()
+    }
+
+    /// The subscriptions that were told to be disabled so far.
+    pub(crate) fn disabled(&self) -> Vec<Disabled> {
+        self.shared.disabled.lock().unwrap().clone()
     }
 
     /// What has come so far, with the messages' ids.
@@ -154,11 +168,17 @@ impl Shared {
             let delivery = delivery?;
             let tag = delivery.delivery_tag;
             let id = delivery.properties.message_id().as_ref().unwrap().to_string();
-            let result = decode_result(&delivery.data.into()).unwrap();
-            {
-                let mut seen = self.seen.lock().unwrap();
-                seen.push((id, result));
-                self.count.send_replace(seen.len());
+            let kind = delivery.properties.kind().as_ref().unwrap().to_string();
+            match decode_notice(Some(&kind), &delivery.data.into()).unwrap() {
+                Notice::Result(result) => {
+                    let mut seen = self.seen.lock().unwrap();
+                    seen.push((id, *result));
+                    self.count.send_replace(seen.len());
+                }
+                Notice::Disabled(disabled) => {
+                    let key = delivery.routing_key.to_string();
+                    self.disabled.lock().unwrap().push(Disabled { key, message_id: id, disabled });
+                }
             }
             channel.basic_ack(tag, BasicAckOptions::default()).await?;
         }

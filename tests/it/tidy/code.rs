@@ -3,7 +3,7 @@
 use super::{File, expect_none, files};
 
 /// Where each dependency may be named. What is not listed may be named everywhere.
-const DEPENDENCIES: [(&str, &[&str]); 29] = [
+const DEPENDENCIES: [(&str, &[&str]); 30] = [
     ("lapin", &["src/broker/"]),
     ("prost", &["src/broker/codec/"]),
     ("prost_types", &["src/broker/codec/"]),
@@ -22,6 +22,7 @@ const DEPENDENCIES: [(&str, &[&str]); 29] = [
     ("saphyr", &["src/store/"]),
     ("saphyr_parser", &["src/store/"]),
     ("arc_swap", &["src/store/"]),
+    ("rpds", &["src/store/"]),
     ("sqlx", &["src/store/database/"]),
     ("sha2", &["src/store/database/keys.rs", "src/webhook/signature.rs"]),
     ("subtle", &["src/store/database/keys.rs"]),

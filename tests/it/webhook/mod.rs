@@ -13,7 +13,7 @@ use docrelay::{
     config::EgressConfig,
     domain::{
         Answer, Attempt, Auth, DeliveryId, DocumentEvent, EventName, FailureKind, Happening, HttpTarget, LaneKey,
-        Payload, RetryOn, RetryPolicy, Subscription, TargetUrl, now,
+        Payload, RetryOn, RetryPolicy, State, Subscription, TargetUrl, now,
     },
     webhook::{Client, Request},
 };
@@ -58,7 +58,7 @@ fn subscription(url: &str) -> Subscription {
             max_age: Duration::from_hours(24),
         },
         max_in_flight: 32,
-        enabled: true,
+        state: State::Enabled,
     }
 }
 

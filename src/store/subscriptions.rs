@@ -1,0 +1,169 @@
+//! The subscriptions in force, those of the file and those of the store: whoever matches reads them without waiting, whoever
+//! changes them takes turns.
+
+use std::{path::PathBuf, sync::Arc};
+
+use arc_swap::ArcSwap;
+use tokio::{
+    sync::{Mutex, Notify, OwnedMutexGuard, watch},
+    task::JoinError,
+};
+
+use super::{
+    database::{ChangeCounter, Changes, Loaded},
+    file::Defaults,
+    gone::ToWrite,
+    parts::{Clash, NotLoaded, Parts},
+    reload::Stamp,
+    snapshot::{Change, Snapshot},
+};
+use crate::domain::{Subscription, SubscriptionId, Timestamp, now};
+
+/// The subscriptions of a file, as last read without a problem, and those of the store, as last seen.
+#[derive(Debug)]
+pub struct Subscriptions {
+    parts: Arc<Mutex<Parts>>,
+    current: ArcSwap<Snapshot>,
+    /// The file's, in its order.
+    declared: ArcSwap<Vec<SubscriptionId>>,
+    loaded: watch::Sender<Option<usize>>,
+    /// Notified when the store is to be told of a target that is gone.
+    gone: Notify,
+    has_store: bool,
+    defaults: Defaults,
+    pub(super) path: PathBuf,
+    /// What the file looked like when it was read first.
+    pub(super) first: Option<Stamp>,
+}
+
+impl Subscriptions {
+    pub(super) fn of(parts: Parts, path: PathBuf, defaults: Defaults, first: Option<Stamp>) -> Self {
+        let current = ArcSwap::from_pointee(parts.snapshot().clone());
+        let declared = ArcSwap::new(Arc::clone(parts.file()));
+        let loaded = watch::Sender::new(Some(parts.snapshot().len()));
+        let (parts, gone) = (Arc::new(Mutex::new(parts)), Notify::new());
+        Self { parts, current, declared, loaded, gone, has_store: false, defaults, path, first }
+    }
+
+    /// The same beside a store, that is to say, not complete before the store was loaded, too.
+    #[must_use]
+    pub fn beside_a_store(mut self) -> Self {
+        // Nobody else has them yet.
+        if let Some(parts) = Arc::get_mut(&mut self.parts) {
+            parts.get_mut().wait_for_the_store();
+        }
+        self.loaded.send_replace(None);
+        Self { has_store: true, ..self }
+    }
+
+    /// How many subscriptions are in force, now and later; `None` before a first complete load.
+    #[must_use]
+    pub fn loaded(&self) -> watch::Receiver<Option<usize>> {
+        self.loaded.subscribe()
+    }
+
+    /// The subscriptions in force. What is held on to stays as it is; ask again for every event.
+    #[must_use]
+    pub fn current(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// Those of them that the file declares, in its order.
+    #[must_use]
+    pub fn declared(&self) -> Vec<Arc<Subscription>> {
+        let (ids, current) = (self.declared.load(), self.current.load());
+        ids.iter().filter_map(|id| current.by_id(id).cloned()).collect()
+    }
+
+    /// One of them, if the file declares it.
+    #[must_use]
+    pub fn declared_one(&self, id: &SubscriptionId) -> Option<Arc<Subscription>> {
+        let current = self.current.load();
+        current.placed(id).filter(|(place, _)| !place.is_in_store()).map(|(_, it)| Arc::clone(it))
+    }
+
+    /// A subscription's target answered 410: it is disabled here at once. Says whether it was not before; then upstream is
+    /// to be told.
+    pub async fn disable_gone(&self, subscription: &Subscription, at: Timestamp) -> bool {
+        let mut parts = self.parts.lock().await;
+        let disabled = parts.learn_gone(subscription, at);
+        if disabled {
+            self.bring_into_force(&parts);
+            let lasts = if self.has_store { "in the store, too" } else { "until a restart: there is no store" };
+            tracing::warn!(
+                subscription.id = %subscription.id, organization.id = %subscription.organization, lasts,
+                "Subscription disabled: its target answered 410 Gone"
+            );
+        }
+        disabled
+    }
+
+    /// Upstream was told of it, and the broker has confirmed that: now the store is told.
+    pub async fn gone_was_told(&self, id: &SubscriptionId) {
+        self.parts.lock().await.gone_was_told(id);
+        self.gone.notify_one();
+    }
+
+    /// Returns when the store is to be told something.
+    pub(super) async fn gone_to_be_written(&self) {
+        self.gone.notified().await;
+    }
+
+    pub(super) async fn gone_to_write(&self) -> Vec<ToWrite> {
+        self.parts.lock().await.gone_to_write()
+    }
+
+    pub(super) async fn gone_was_written(&self, written: &ToWrite) {
+        self.parts.lock().await.gone_was_written(written);
+    }
+
+    /// Where the store's changes go on; `None` before its first complete load.
+    pub(super) async fn counter(&self) -> Option<ChangeCounter> {
+        self.parts.lock().await.counter()
+    }
+
+    pub(super) async fn put_loaded(&self, loaded: Loaded) -> Result<Result<(), NotLoaded>, JoinError> {
+        let defaults = self.defaults;
+        self.change("store", move |parts| parts.put_loaded(&loaded, &defaults)).await
+    }
+
+    pub(super) async fn put_changes(&self, changes: Changes) -> Result<Result<(), Clash>, JoinError> {
+        let defaults = self.defaults;
+        self.change("store", move |parts| parts.put_changes(&changes, &defaults, now())).await
+    }
+
+    /// What a subscription gets that does not say.
+    #[must_use]
+    pub fn defaults(&self) -> &Defaults {
+        &self.defaults
+    }
+
+    /// Changes the parts, not on a thread that serves events: a big change takes a while.
+    pub(super) async fn change<E: Send + 'static>(
+        &self,
+        source: &'static str,
+        change: impl FnOnce(&mut Parts) -> Result<Change, E> + Send + 'static,
+    ) -> Result<Result<(), E>, JoinError> {
+        let mut parts: OwnedMutexGuard<Parts> = Arc::clone(&self.parts).lock_owned().await;
+        let (parts, changed) = tokio::task::spawn_blocking(move || {
+            let changed = change(&mut parts);
+            (parts, changed)
+        })
+        .await?;
+        let change = match changed {
+            Ok(change) => change,
+            Err(error) => return Ok(Err(error)),
+        };
+        let Change { added, changed, removed } = change;
+        let subscriptions = parts.snapshot().len();
+        tracing::info!(subscriptions, added, changed, removed, source, "Subscriptions reloaded");
+        self.bring_into_force(&parts);
+        Ok(Ok(()))
+    }
+
+    fn bring_into_force(&self, parts: &Parts) {
+        self.declared.store(Arc::clone(parts.file()));
+        self.current.store(Arc::new(parts.snapshot().clone()));
+        self.loaded.send_replace(parts.counter().map(|_| parts.snapshot().len()));
+    }
+}
