@@ -15,10 +15,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     admin::{self, Readiness},
     artifacts::{ArtifactStore, serve::Downloads},
-    broker::{BrokerOutbox, ConsumerSettings, Consumers, Inbound, Publisher, topology::Topology},
+    broker::{
+        BrokerOutbox, ConsumerSettings, Consumers, Inbound, Publisher, target::TargetPublisher, topology::Topology,
+    },
     config::Config,
     domain,
-    flow::{Flow, FlowSettings, StopSignals},
+    flow::{Couriers, Flow, FlowSettings, StopSignals},
     store::{StoreSource, Subscriptions},
     webhook::Client,
 };
@@ -32,7 +34,7 @@ const PARKED_OVERHEAD: u64 = 4 * 1024 * 1024;
 /// More requests in flight than this make one process slower and larger, not faster.
 const MOST_IN_FLIGHT: u32 = 256;
 
-type Flows = Flow<Client>;
+type Flows = Flow<Couriers>;
 
 /// Runs the service until SIGTERM or SIGINT, then stops it in order. SIGHUP reads the subscriptions again. A second
 /// signal ends the process at once.
@@ -115,8 +117,17 @@ impl Service {
         let standing = publisher.standing();
         let outbox = BrokerOutbox::new(publisher, topology.names.clone());
         let source = Arc::clone(&subscriptions);
-        let flow =
-            Flow::new(outbox, client, move || source.current(), standing.clone(), flow_settings(&config), stop.clone());
+        let (amqp, targets) = TargetPublisher::new(config.targets.amqp.clone(), CancellationToken::clone(&stopped));
+        tasks.spawn(targets);
+        let couriers = Couriers { http: client, amqp };
+        let flow = Flow::new(
+            outbox,
+            couriers,
+            move || source.current(),
+            standing.clone(),
+            flow_settings(&config),
+            stop.clone(),
+        );
         let flow: Arc<Flows> = Arc::new(flow.with_artifacts(artifacts));
 
         let settings = ConsumerSettings {

@@ -3,6 +3,7 @@
 mod auth;
 mod delivery;
 mod event;
+mod exchange;
 mod ids;
 mod outcome;
 mod payload;
@@ -20,14 +21,15 @@ pub use self::{
         DocumentEvent, DocumentExport, EventName, EventSet, FileFormat, Happening, Rendition, ReviewedBy, Section,
         UnknownEvent,
     },
+    exchange::{BadExchange, ExchangeName, ExchangePolicy, ExchangeRefused, MAX_AMQP_NAME_BYTES, RoutingKey},
     ids::{BadId, DocumentId, EventId, InboxId, MAX_ID_BYTES, OrganizationId, ProjectId, SubscriptionId},
     outcome::{Answer, Attempt, DeliveryResult, DocumentState, FailureKind, InvalidReason, Outcome},
     payload::{FileExport, FileLink, Payload},
     placeholder::{PLACEHOLDER, continues_a_word, has_placeholder},
     secret::Secret,
     subscription::{
-        BadTarget, HttpTarget, LaneKey, MAX_RETRY_AGE, PlanDoesNotFit, RESERVED_HEADER_PREFIXES, RESERVED_HEADERS,
-        RetryOn, RetryPolicy, Subscription, TargetUrl,
+        AmqpTarget, BadTarget, HttpTarget, LaneKey, MAX_RETRY_AGE, PlanDoesNotFit, RESERVED_HEADER_PREFIXES,
+        RESERVED_HEADERS, RetryOn, RetryPolicy, Subscription, Target, TargetUrl,
     },
     time::{Timestamp, now},
 };

@@ -94,6 +94,7 @@ pub(crate) fn after_attempt(attempts: u32, answer: &Answer, age: Duration, retry
         Answer::Response { status: 200..=299, .. } => {
             return Step::End(Ending { outcome: Outcome::Delivered, error: None });
         }
+        Answer::Taken => return Step::End(Ending { outcome: Outcome::Delivered, error: None }),
         Answer::Response { status: 410, .. } => {
             return Step::End(Ending::failed(Outcome::Rejected, FailureKind::Gone, "the target answered 410 Gone"));
         }
@@ -107,7 +108,7 @@ pub(crate) fn after_attempt(attempts: u32, answer: &Answer, age: Duration, retry
         Answer::Response { status, retry_after, .. } => {
             (FailureKind::Status, format!("the target answered {status}"), *retry_after)
         }
-        Answer::None { kind, text } => (*kind, text.clone(), None),
+        Answer::Refused { kind, text } | Answer::None { kind, text } => (*kind, text.clone(), None),
     };
     match schedule::wait_after(attempts, retry, retry_after) {
         None => Step::End(Ending::failed(Outcome::Exhausted, kind, text)),

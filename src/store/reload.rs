@@ -33,6 +33,8 @@ pub struct Subscriptions {
     parts: Mutex<Parts>,
     path: PathBuf,
     defaults: Defaults,
+    /// The same for what is stored.
+    stored_defaults: Defaults,
     current: ArcSwap<Snapshot>,
     loaded: watch::Sender<Option<usize>>,
     /// What the file looked like when it was read first.
@@ -91,12 +93,13 @@ impl Subscriptions {
     /// The file cannot be read, or something in it is wrong. Nothing may be consumed then: an event would find nobody.
     pub async fn load(path: PathBuf, defaults: Defaults) -> Result<Self, LoadError> {
         let first = stamp(&path).await;
-        let file = read(&path, defaults).await?;
+        let file = read(&path, defaults.clone()).await?;
         tracing::info!(subscriptions = file.len(), file = %path.display(), "Subscriptions loaded");
         let loaded = watch::Sender::new(Some(file.len()));
         let snapshot = index(file.clone()).await;
         let parts = Mutex::new(Parts { file, stored: Some(Arc::default()) });
-        Ok(Self { parts, path, defaults, current: ArcSwap::from_pointee(snapshot), loaded, first })
+        let stored_defaults = defaults.for_stored();
+        Ok(Self { parts, path, defaults, stored_defaults, current: ArcSwap::from_pointee(snapshot), loaded, first })
     }
 
     /// The same beside a store, that is to say, not complete before the store was loaded, too.
@@ -148,7 +151,7 @@ impl Subscriptions {
     }
 
     async fn renew(&self) {
-        let renewed = match read(&self.path, self.defaults).await {
+        let renewed = match read(&self.path, self.defaults.clone()).await {
             Ok(file) => self.put_file(file).await,
             Err(error) => Err(error),
         };
@@ -190,9 +193,9 @@ impl Subscriptions {
         self.parts.lock().await.stored.clone()
     }
 
-    /// What a subscription gets that does not say.
+    /// What a stored subscription gets that does not say.
     pub(super) fn defaults(&self) -> &Defaults {
-        &self.defaults
+        &self.stored_defaults
     }
 
     async fn put_together(&self, parts: &Parts, source: &str) {

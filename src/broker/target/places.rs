@@ -1,0 +1,207 @@
+//! Who may have a channel: a bounded number for all, few for one exchange, one for an exchange that fails.
+//!
+//! An exchange that does not answer keeps its channels until the deadlines of its deliveries. So that it keeps nobody else's:
+//! one exchange has [`PER_EXCHANGE`] of the [`CHANNELS`] at most; one that failed last, or is new, has one, and all of
+//! those together [`FOR_SUSPECTS`]. One success makes it like the others again.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::domain::ExchangeName;
+
+/// Channels in all: the client library looks through all of them for every frame.
+const CHANNELS: usize = 64;
+
+/// Channels of one exchange. Measured with one message under way on each, four are 3,000 messages a second and more.
+const PER_EXCHANGE: usize = 4;
+
+/// Channels of all exchanges together whose last message failed, or that had none yet.
+const FOR_SUSPECTS: usize = 16;
+
+/// KiB of bodies that may be under way at once, besides one that is larger alone: the client copies what it writes.
+const ROOM_KIB: u32 = 64 * 1024;
+
+/// The channels that may be in use.
+#[derive(Debug)]
+pub(super) struct Places {
+    all: Arc<Semaphore>,
+    suspects: Arc<Semaphore>,
+    room: Arc<Semaphore>,
+    /// Exchanges in use, and those that were a moment ago.
+    exchanges: Mutex<HashMap<ExchangeName, Arc<Exchange>>>,
+}
+
+/// What is known of an exchange.
+#[derive(Debug)]
+struct Exchange {
+    places: Arc<Semaphore>,
+    /// For one at a time, while it is a suspect.
+    alone: Arc<Semaphore>,
+    answers: AtomicBool,
+}
+
+/// The right to use one channel for an exchange.
+#[derive(Debug)]
+pub(super) struct Place {
+    exchange: Arc<Exchange>,
+    _permits: [OwnedSemaphorePermit; 2],
+    _suspect: Option<OwnedSemaphorePermit>,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self {
+            all: Arc::new(Semaphore::new(CHANNELS)),
+            suspects: Arc::new(Semaphore::new(FOR_SUSPECTS)),
+            room: Arc::new(Semaphore::new(ROOM_KIB as usize)),
+            exchanges: Mutex::default(),
+        }
+    }
+}
+
+impl Places {
+    /// A place for an exchange, as soon as there is one.
+    pub(super) async fn take(self: Arc<Self>, exchange: &ExchangeName) -> Place {
+        let exchange = self.exchange(exchange);
+        loop {
+            let answers = exchange.answers();
+            let own = permit(if answers { &exchange.places } else { &exchange.alone }).await;
+            let suspect = if answers { None } else { Some(permit(&self.suspects).await) };
+            let any = permit(&self.all).await;
+            // It may have failed, or answered, meanwhile. If it answers now, one at a time is no longer needed.
+            if exchange.answers() == answers {
+                return Place { exchange, _permits: [own, any], _suspect: suspect };
+            }
+        }
+    }
+
+    /// Room for a body.
+    pub(super) async fn room(&self, bytes: usize) -> OwnedSemaphorePermit {
+        let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(ROOM_KIB).min(ROOM_KIB);
+        permits(&self.room, kib).await
+    }
+
+    /// Forgets the exchanges that nobody uses.
+    pub(super) fn forget_unused(&self) {
+        self.lock().retain(|_, exchange| Arc::strong_count(exchange) > 1);
+    }
+
+    fn exchange(&self, name: &ExchangeName) -> Arc<Exchange> {
+        let mut exchanges = self.lock();
+        let exchange = exchanges.entry(name.clone()).or_insert_with(|| {
+            Arc::new(Exchange {
+                places: Arc::new(Semaphore::new(PER_EXCHANGE)),
+                alone: Arc::new(Semaphore::new(1)),
+                answers: AtomicBool::new(false),
+            })
+        });
+        Arc::clone(exchange)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ExchangeName, Arc<Exchange>>> {
+        self.exchanges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Exchange {
+    fn answers(&self) -> bool {
+        self.answers.load(Ordering::Acquire)
+    }
+}
+
+impl Place {
+    /// The exchange took a message, or said that nobody is bound to it; or it failed.
+    pub(super) fn learn(&self, answers: bool) {
+        self.exchange.answers.store(answers, Ordering::Release);
+    }
+}
+
+async fn permit(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    permits(semaphore, 1).await
+}
+
+async fn permits(semaphore: &Arc<Semaphore>, number: u32) -> OwnedSemaphorePermit {
+    match Arc::clone(semaphore).acquire_many_owned(number).await {
+        Ok(permits) => permits,
+        // Nobody closes them.
+        Err(_closed) => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    fn try_take(places: &Arc<Places>, name: &str) -> Option<Place> {
+        Arc::clone(places).take(&name.parse().unwrap()).now_or_never()
+    }
+
+    fn all_of(places: &Arc<Places>, name: &str) -> Vec<Place> {
+        std::iter::from_fn(|| try_take(places, name)).collect()
+    }
+
+    #[test]
+    fn an_exchange_that_fails_or_is_new_has_one_place_and_one_that_answers_has_a_few() {
+        let places = Arc::<Places>::default();
+        let new = all_of(&places, "a");
+        assert_eq!(new.len(), 1, "nothing is known of it");
+        new[0].learn(true);
+        let more = all_of(&places, "a");
+        assert_eq!(more.len(), PER_EXCHANGE);
+        more[0].learn(false);
+        drop((new, more));
+        assert_eq!(all_of(&places, "a").len(), 1);
+    }
+
+    #[test]
+    fn exchanges_that_fail_leave_places_for_those_that_answer() {
+        let places = Arc::<Places>::default();
+        try_take(&places, "good").unwrap().learn(true);
+        let bad: Vec<_> = (0..CHANNELS).filter_map(|number| try_take(&places, &format!("bad {number}"))).collect();
+        assert_eq!(bad.len(), FOR_SUSPECTS);
+        assert_eq!(all_of(&places, "good").len(), PER_EXCHANGE);
+        drop(bad);
+        assert!(try_take(&places, "bad 0").is_some(), "every place is given back");
+    }
+
+    #[test]
+    fn whoever_waited_while_it_failed_gets_a_place_once_it_answers() {
+        let places = Arc::<Places>::default();
+        let first = try_take(&places, "a").unwrap();
+        let name = "a".parse().unwrap();
+        let mut second = Box::pin(Arc::clone(&places).take(&name));
+        assert!((&mut second).now_or_never().is_none());
+        first.learn(true);
+        drop(first);
+        assert!((&mut second).now_or_never().is_some());
+    }
+
+    #[test]
+    fn room_is_bounded_and_one_body_larger_than_all_of_it_has_room_alone() {
+        let places = Places::default();
+        let large = places.room(usize::MAX).now_or_never().unwrap();
+        assert!(places.room(1).now_or_never().is_none());
+        drop(large);
+        assert!(places.room(1).now_or_never().is_some());
+    }
+
+    #[test]
+    fn what_nobody_uses_is_forgotten_and_what_is_in_use_is_not() {
+        let places = Arc::<Places>::default();
+        let used = try_take(&places, "used").unwrap();
+        drop(try_take(&places, "unused"));
+        places.forget_unused();
+        assert_eq!(places.lock().len(), 1);
+        assert!(try_take(&places, "used").is_none(), "and its place is still taken");
+        drop(used);
+    }
+}
