@@ -16,13 +16,15 @@ use crate::{
     admin::{self, Readiness},
     artifacts::{ArtifactStore, serve::Downloads},
     broker::{
-        BrokerOutbox, ConsumerSettings, Consumers, Inbound, Publisher, target::TargetPublisher, topology::Topology,
+        BrokerOutbox, ConsumerSettings, Consumers, Inbound, Publisher,
+        target::{self, TargetPublisher},
+        topology::Topology,
     },
     config::Config,
     domain,
     flow::{Couriers, Flow, FlowSettings, StopSignals},
     store::{StoreSource, Subscriptions},
-    webhook::Client,
+    webhook::{BuildError, Client},
 };
 
 /// After the grace period, in all: for settling what was cut off, and for the last confirms and acks.
@@ -99,7 +101,6 @@ impl Service {
     /// When the subscriptions cannot be read, the address is taken, or TLS cannot be set up.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         let (subscriptions, store) = sources(&config).await?;
-        let client = Client::new(&config.egress, config.delivery.connect_timeout, &[])?;
         let artifacts = ArtifactStore::from_config(&config.artifacts)?;
         let listener = TcpListener::bind(config.admin.listen).await;
         let listener = listener.with_context(|| format!("cannot listen on {} (admin.listen)", config.admin.listen))?;
@@ -107,6 +108,7 @@ impl Service {
 
         let (messages, tasks, reload) = (TaskTracker::new(), TaskTracker::new(), Arc::new(Notify::new()));
         let (stopping, stopped, give_up) = Default::default();
+        let couriers = couriers(&config, &tasks, &stopped)?;
         let downloads = serve_downloads(artifacts.as_ref(), config.api.listen, &tasks, &stopped).await?;
         let stop = StopSignals::default();
         let topology = Arc::new(Topology::new(&config.broker));
@@ -117,17 +119,8 @@ impl Service {
         let standing = publisher.standing();
         let outbox = BrokerOutbox::new(publisher, topology.names.clone());
         let source = Arc::clone(&subscriptions);
-        let (amqp, targets) = TargetPublisher::new(config.targets.amqp.clone(), CancellationToken::clone(&stopped));
-        tasks.spawn(targets);
-        let couriers = Couriers { http: client, amqp };
-        let flow = Flow::new(
-            outbox,
-            couriers,
-            move || source.current(),
-            standing.clone(),
-            flow_settings(&config),
-            stop.clone(),
-        );
+        let settings = flow_settings(&config);
+        let flow = Flow::new(outbox, couriers, move || source.current(), standing.clone(), settings, stop.clone());
         let flow: Arc<Flows> = Arc::new(flow.with_artifacts(artifacts));
 
         let settings = ConsumerSettings {
@@ -204,6 +197,15 @@ async fn sources(config: &Config) -> anyhow::Result<(Arc<Subscriptions>, Option<
     let Some(url) = config.store.url.clone() else { return Ok((Arc::new(subscriptions), None)) };
     let store = StoreSource::open(url, config.secrets.keys.clone()).await?;
     Ok((Arc::new(subscriptions.beside_a_store()), Some(store)))
+}
+
+/// Whoever takes deliveries to their targets. The connection to exchanges is closed when `stopped` says so: after all that
+/// was under way.
+fn couriers(config: &Config, tasks: &TaskTracker, stopped: &CancellationToken) -> Result<Couriers, BuildError> {
+    let http = Client::new(&config.egress, config.delivery.connect_timeout, &[])?;
+    let (amqp, publishing) = TargetPublisher::new(config.targets.amqp.clone(), target::IDLE, stopped.clone());
+    tasks.spawn(publishing);
+    Ok(Couriers { http, amqp })
 }
 
 fn flow_settings(config: &Config) -> FlowSettings {

@@ -1,7 +1,7 @@
 //! Reads a target that is an exchange, and which payloads go over which type of target.
 
 use super::{
-    fields::{At, Names, Table},
+    fields::{At, Table},
     file::Defaults,
     target::{FieldsOf, timeout},
     yaml::{Kind, Notes},
@@ -84,15 +84,12 @@ fn no_webhooks_fields(subscription: &Table<'_>, notes: &mut Notes) -> bool {
     is_sound
 }
 
-impl FieldsOf {
-    /// What a mapping of this type may have, and notes what belongs to the type `other`.
-    pub(super) fn check(&self, table: &Table<'_>, other: &Self, known: &Names, notes: &mut Notes) {
-        for name in other.own {
-            if let Some(at) = table.get(name) {
-                at.problem(notes, format!("belongs to targets of the type {}: leave it out", other.kind));
-            }
+/// Notes what a target has that belongs to the type `other`.
+pub(super) fn no_fields_of(other: &FieldsOf, target: &Table<'_>, notes: &mut Notes) {
+    for name in other.own {
+        if let Some(at) = target.get(name) {
+            at.problem(notes, format!("belongs to targets of the type {}: leave it out", other.kind));
         }
-        table.check_names(known, notes);
     }
 }
 

@@ -161,7 +161,7 @@ impl StoreSource {
     async fn look(&self, subscriptions: &Subscriptions) -> Result<(), LookError> {
         let store = self.opened().await?;
         let before = subscriptions.stored().await;
-        let defaults = subscriptions.defaults().clone();
+        let defaults = subscriptions.stored_defaults().clone();
         let changes = match &before {
             Some(stored) => Some(store.changes_since(stored.counter()).await?),
             None => None,

@@ -194,7 +194,7 @@ impl Subscriptions {
     }
 
     /// What a stored subscription gets that does not say.
-    pub(super) fn defaults(&self) -> &Defaults {
+    pub(super) fn stored_defaults(&self) -> &Defaults {
         &self.stored_defaults
     }
 

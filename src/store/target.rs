@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header::AUTHORIZATION};
 
 use super::{
-    exchange::{AMQP, check_payload, exchange},
+    exchange::{AMQP, check_payload, exchange, no_fields_of},
     fields::{At, Names, Table},
     file::Defaults,
     yaml::Notes,
@@ -54,8 +54,8 @@ pub(super) fn target(
     let at = subscription.required("target", notes)?;
     let table = at.table(notes)?;
     let is_amqp = is_amqp(&table, notes)?;
-    let (ours, others) = if is_amqp { (&AMQP, &HTTP) } else { (&HTTP, &AMQP) };
-    ours.check(&table, others, &TARGET, notes);
+    no_fields_of(if is_amqp { &HTTP } else { &AMQP }, &table, notes);
+    table.check_names(&TARGET, notes);
     let payload_at = subscription.get("payload");
     let fits = payload.map(|payload| check_payload(payload_at.as_ref().unwrap_or(&at), payload, is_amqp, notes));
     let target = if is_amqp {

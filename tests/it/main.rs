@@ -17,5 +17,6 @@ mod receive;
 mod slow;
 mod store;
 mod support;
+mod targets;
 mod tidy;
 mod webhook;

@@ -27,10 +27,7 @@ use crate::{
     config::AmqpTargetsConfig,
 };
 
-/// A channel, or a connection, that was not used for so long is closed.
-const IDLE: Duration = Duration::from_mins(1);
-
-/// How often that is looked at.
+/// How often it is looked at what is unused, unless that is shorter.
 const SWEEP: Duration = Duration::from_secs(5);
 
 /// Where those who publish find the connection.
@@ -102,7 +99,12 @@ enum Ended {
 }
 
 /// Connects whenever somebody publishes, until `stop`.
-pub(super) async fn run(link: Arc<Link>, places: Arc<Places>, config: AmqpTargetsConfig, stop: CancellationToken) {
+pub(super) async fn run(
+    link: Arc<Link>,
+    places: Arc<Places>,
+    (config, idle): (AmqpTargetsConfig, Duration),
+    stop: CancellationToken,
+) {
     let mut backoff = Backoff::new();
     loop {
         link.state.send_replace(State::None);
@@ -113,7 +115,7 @@ pub(super) async fn run(link: Arc<Link>, places: Arc<Places>, config: AmqpTarget
             break;
         }
         let began = Instant::now();
-        match connected(&link, &places, &config, &stop).await {
+        match connected(&link, &places, (&config, idle), &stop).await {
             Ended::Unused => {}
             Ended::Stopped => break,
             Ended::Lost(why) => {
@@ -137,7 +139,12 @@ pub(super) async fn run(link: Arc<Link>, places: Arc<Places>, config: AmqpTarget
 }
 
 /// Makes a connection and watches over it to its end.
-async fn connected(link: &Link, places: &Places, config: &AmqpTargetsConfig, stop: &CancellationToken) -> Ended {
+async fn connected(
+    link: &Link,
+    places: &Places,
+    (config, idle): (&AmqpTargetsConfig, Duration),
+    stop: &CancellationToken,
+) -> Ended {
     let Some(url) = &config.url else { return Ended::Lost("targets.amqp.url is not set".to_owned()) };
     let endpoint = Endpoint { url, ca_file: config.ca_file.as_deref(), section: "targets.amqp" };
     let connecting = timeout(OPEN_TIMEOUT, connection::open_to_publish(endpoint, "docrelay targets"));
@@ -151,7 +158,7 @@ async fn connected(link: &Link, places: &Places, config: &AmqpTargetsConfig, sto
     let live = Arc::new(Live { connection, free: Mutex::default(), blocked: AtomicBool::new(false) });
     let ended = loop {
         link.state.send_replace(State::Open(Arc::clone(&live)));
-        let ended = live.watch_over(link, places, stop).await;
+        let ended = live.watch_over(link, places, idle, stop).await;
         link.state.send_replace(State::None);
         // Whoever came at the last moment has it already, and whoever comes now waits for the next one.
         if !matches!(ended, Ended::Unused) || link.is_unused() {
@@ -195,9 +202,9 @@ impl Live {
         self.lock().push((channel, Instant::now()));
     }
 
-    async fn watch_over(&self, link: &Link, places: &Places, stop: &CancellationToken) -> Ended {
+    async fn watch_over(&self, link: &Link, places: &Places, idle: Duration, stop: &CancellationToken) -> Ended {
         let mut events = std::pin::pin!(self.connection.events_listener());
-        let mut ticks = interval(SWEEP);
+        let mut ticks = interval(SWEEP.min(idle));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut used = Instant::now();
         loop {
@@ -222,10 +229,10 @@ impl Live {
                         return Ended::Lost("the connection ended".to_owned());
                     }
                     places.forget_unused();
-                    self.close_idle();
+                    self.close_unused(idle);
                     if !link.is_unused() {
                         used = Instant::now();
-                    } else if used.elapsed() >= IDLE && self.lock().is_empty() {
+                    } else if used.elapsed() >= idle && self.lock().is_empty() {
                         return Ended::Unused;
                     }
                 }
@@ -235,8 +242,8 @@ impl Live {
     }
 
     /// Dropping a channel closes it.
-    fn close_idle(&self) {
-        self.lock().retain(|(_, since)| since.elapsed() < IDLE);
+    fn close_unused(&self, idle: Duration) {
+        self.lock().retain(|(_, since)| since.elapsed() < idle);
     }
 
     fn pop(&self) -> Option<(Channel, Instant)> {

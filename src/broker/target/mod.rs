@@ -11,7 +11,7 @@ mod message;
 mod places;
 mod publish;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::oneshot,
@@ -29,6 +29,9 @@ use crate::{
     domain::{Answer, Attempt, ExchangePolicy, FailureKind},
 };
 
+/// A channel, or the connection, that was not used for so long is closed.
+pub const IDLE: Duration = Duration::from_mins(1);
+
 /// Makes attempts. Cheap to clone; clones share their connection.
 #[derive(Debug, Clone)]
 pub struct TargetPublisher {
@@ -40,15 +43,15 @@ pub struct TargetPublisher {
 
 impl TargetPublisher {
     /// The publisher and its task, which connects when somebody publishes, and closes the connection in order when `stop`
-    /// is cancelled: what is under way then is cut off.
-    #[must_use]
+    /// is cancelled: what is under way then is cut off. What is unused for `idle` is closed.
     pub fn new(
         config: AmqpTargetsConfig,
+        idle: Duration,
         stop: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let exchanges = Arc::clone(&config.exchanges);
         let (link, places) = (Arc::new(Link::default()), Arc::new(Places::default()));
-        let run = link::run(Arc::clone(&link), Arc::clone(&places), config, stop);
+        let run = link::run(Arc::clone(&link), Arc::clone(&places), (config, idle), stop);
         (Self { exchanges, link, places, publishing: TaskTracker::new() }, run)
     }
 

@@ -11,6 +11,8 @@ use crate::{
 };
 
 pub(in crate::store) fn defaults() -> Defaults {
+    let (own, allowed) = (["documents", "documents.results"], ("acme".parse().unwrap(), "erp.in".parse().unwrap()));
+    let exchanges = ExchangePolicy::new("docrelay", own.map(str::to_owned), [allowed]);
     Defaults {
         timeout: Duration::from_secs(15),
         retry: RetryPolicy {
@@ -21,11 +23,7 @@ pub(in crate::store) fn defaults() -> Defaults {
         },
         max_in_flight: 32,
         links: true,
-        exchanges: Arc::new(ExchangePolicy::new(
-            "docrelay",
-            ["documents".to_owned(), "documents.results".to_owned()],
-            [("acme".parse().unwrap(), "erp.in".parse().unwrap())],
-        )),
+        exchanges: Arc::new(exchanges),
     }
 }
 
