@@ -16,7 +16,6 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::places::Places;
 use crate::{
     backoff::Backoff,
     broker::{
@@ -99,12 +98,7 @@ enum Ended {
 }
 
 /// Connects whenever somebody publishes, until `stop`.
-pub(super) async fn run(
-    link: Arc<Link>,
-    places: Arc<Places>,
-    (config, idle): (AmqpTargetsConfig, Duration),
-    stop: CancellationToken,
-) {
+pub(super) async fn run(link: Arc<Link>, (config, idle): (AmqpTargetsConfig, Duration), stop: CancellationToken) {
     let mut backoff = Backoff::new();
     loop {
         link.state.send_replace(State::None);
@@ -115,7 +109,7 @@ pub(super) async fn run(
             break;
         }
         let began = Instant::now();
-        match connected(&link, &places, (&config, idle), &stop).await {
+        match connected(&link, (&config, idle), &stop).await {
             Ended::Unused => {}
             Ended::Stopped => break,
             Ended::Lost(why) => {
@@ -139,12 +133,7 @@ pub(super) async fn run(
 }
 
 /// Makes a connection and watches over it to its end.
-async fn connected(
-    link: &Link,
-    places: &Places,
-    (config, idle): (&AmqpTargetsConfig, Duration),
-    stop: &CancellationToken,
-) -> Ended {
+async fn connected(link: &Link, (config, idle): (&AmqpTargetsConfig, Duration), stop: &CancellationToken) -> Ended {
     let Some(url) = &config.url else { return Ended::Lost("targets.amqp.url is not set".to_owned()) };
     let endpoint = Endpoint { url, ca_file: config.ca_file.as_deref(), section: "targets.amqp" };
     let connecting = timeout(OPEN_TIMEOUT, connection::open_to_publish(endpoint, "docrelay targets"));
@@ -158,7 +147,7 @@ async fn connected(
     let live = Arc::new(Live { connection, free: Mutex::default(), blocked: AtomicBool::new(false) });
     let ended = loop {
         link.state.send_replace(State::Open(Arc::clone(&live)));
-        let ended = live.watch_over(link, places, idle, stop).await;
+        let ended = live.watch_over(link, idle, stop).await;
         link.state.send_replace(State::None);
         // Whoever came at the last moment has it already, and whoever comes now waits for the next one.
         if !matches!(ended, Ended::Unused) || link.is_unused() {
@@ -202,7 +191,7 @@ impl Live {
         self.lock().push((channel, Instant::now()));
     }
 
-    async fn watch_over(&self, link: &Link, places: &Places, idle: Duration, stop: &CancellationToken) -> Ended {
+    async fn watch_over(&self, link: &Link, idle: Duration, stop: &CancellationToken) -> Ended {
         let mut events = std::pin::pin!(self.connection.events_listener());
         let mut ticks = interval(SWEEP.min(idle));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -228,7 +217,6 @@ impl Live {
                     if !self.connection.status().connected() {
                         return Ended::Lost("the connection ended".to_owned());
                     }
-                    places.forget_unused();
                     self.close_unused(idle);
                     if !link.is_unused() {
                         used = Instant::now();

@@ -51,7 +51,7 @@ impl TargetPublisher {
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let exchanges = Arc::clone(&config.exchanges);
         let (link, places) = (Arc::new(Link::default()), Arc::new(Places::default()));
-        let run = link::run(Arc::clone(&link), Arc::clone(&places), (config, idle), stop);
+        let run = link::run(Arc::clone(&link), (config, idle), stop);
         (Self { exchanges, link, places, publishing: TaskTracker::new() }, run)
     }
 

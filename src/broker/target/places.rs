@@ -1,15 +1,13 @@
 //! Who may have a channel: a bounded number for all, few for one exchange, one for an exchange that fails.
 //!
 //! An exchange that does not answer keeps its channels until the deadlines of its deliveries. So that it keeps nobody else's:
-//! one exchange has [`PER_EXCHANGE`] of the [`CHANNELS`] at most; one that failed last, or is new, has one, and all of
-//! those together [`FOR_SUSPECTS`]. One success makes it like the others again.
+//! one exchange has [`PER_EXCHANGE`] of the [`CHANNELS`] at most; one whose last message failed has one, and all of those
+//! together [`FOR_FAILING`]; so has one that had no message yet, all of those together [`FOR_NEW`]. One success makes it like
+//! the others.
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -22,19 +20,23 @@ const CHANNELS: usize = 64;
 /// Channels of one exchange. Measured with one message under way on each, four are 3,000 messages a second and more.
 const PER_EXCHANGE: usize = 4;
 
-/// Channels of all exchanges together whose last message failed, or that had none yet.
-const FOR_SUSPECTS: usize = 16;
+/// Channels of all exchanges together whose last message failed.
+const FOR_FAILING: usize = 12;
 
-/// KiB of bodies that may be under way at once, besides one that is larger alone: the client copies what it writes.
+/// Channels of all exchanges together that had no message yet.
+const FOR_NEW: usize = 24;
+
+/// KiB of bodies that may be written at once, besides one that is larger alone: the client copies what it writes.
 const ROOM_KIB: u32 = 64 * 1024;
 
 /// The channels that may be in use.
 #[derive(Debug)]
 pub(super) struct Places {
     all: Arc<Semaphore>,
-    suspects: Arc<Semaphore>,
+    failing: Arc<Semaphore>,
+    new: Arc<Semaphore>,
     room: Arc<Semaphore>,
-    /// Exchanges in use, and those that were a moment ago.
+    /// Every exchange that was used. As many as the operator allows.
     exchanges: Mutex<HashMap<ExchangeName, Arc<Exchange>>>,
 }
 
@@ -42,9 +44,20 @@ pub(super) struct Places {
 #[derive(Debug)]
 struct Exchange {
     places: Arc<Semaphore>,
-    /// For one at a time, while it is a suspect.
+    /// For one at a time, unless it answers.
     alone: Arc<Semaphore>,
-    answers: AtomicBool,
+    standing: Mutex<Standing>,
+}
+
+/// What became of an exchange's last message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// There was none yet.
+    New,
+    /// It was taken, or no queue was bound.
+    Answers,
+    /// It failed.
+    Fails,
 }
 
 /// The right to use one channel for an exchange.
@@ -52,14 +65,15 @@ struct Exchange {
 pub(super) struct Place {
     exchange: Arc<Exchange>,
     _permits: [OwnedSemaphorePermit; 2],
-    _suspect: Option<OwnedSemaphorePermit>,
+    _shared: Option<OwnedSemaphorePermit>,
 }
 
 impl Default for Places {
     fn default() -> Self {
         Self {
             all: Arc::new(Semaphore::new(CHANNELS)),
-            suspects: Arc::new(Semaphore::new(FOR_SUSPECTS)),
+            failing: Arc::new(Semaphore::new(FOR_FAILING)),
+            new: Arc::new(Semaphore::new(FOR_NEW)),
             room: Arc::new(Semaphore::new(ROOM_KIB as usize)),
             exchanges: Mutex::default(),
         }
@@ -71,55 +85,55 @@ impl Places {
     pub(super) async fn take(self: Arc<Self>, exchange: &ExchangeName) -> Place {
         let exchange = self.exchange(exchange);
         loop {
-            let answers = exchange.answers();
-            let own = permit(if answers { &exchange.places } else { &exchange.alone }).await;
-            let suspect = if answers { None } else { Some(permit(&self.suspects).await) };
+            let standing = exchange.standing();
+            let (own, shared) = match standing {
+                Standing::Answers => (&exchange.places, None),
+                Standing::New => (&exchange.alone, Some(&self.new)),
+                Standing::Fails => (&exchange.alone, Some(&self.failing)),
+            };
+            let own = permit(own).await;
+            let shared = match shared {
+                Some(shared) => Some(permit(shared).await),
+                None => None,
+            };
             let any = permit(&self.all).await;
-            // It may have failed, or answered, meanwhile. If it answers now, one at a time is no longer needed.
-            if exchange.answers() == answers {
-                return Place { exchange, _permits: [own, any], _suspect: suspect };
+            // It may have failed, or answered, meanwhile: then it has another number of places.
+            if exchange.standing() == standing {
+                return Place { exchange, _permits: [own, any], _shared: shared };
             }
         }
     }
 
-    /// Room for a body.
+    /// Room for a body that is written.
     pub(super) async fn room(&self, bytes: usize) -> OwnedSemaphorePermit {
         let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(ROOM_KIB).min(ROOM_KIB);
         permits(&self.room, kib).await
     }
 
-    /// Forgets the exchanges that nobody uses.
-    pub(super) fn forget_unused(&self) {
-        self.lock().retain(|_, exchange| Arc::strong_count(exchange) > 1);
-    }
-
     fn exchange(&self, name: &ExchangeName) -> Arc<Exchange> {
-        let mut exchanges = self.lock();
+        let mut exchanges = self.exchanges.lock().unwrap_or_else(PoisonError::into_inner);
         let exchange = exchanges.entry(name.clone()).or_insert_with(|| {
             Arc::new(Exchange {
                 places: Arc::new(Semaphore::new(PER_EXCHANGE)),
                 alone: Arc::new(Semaphore::new(1)),
-                answers: AtomicBool::new(false),
+                standing: Mutex::new(Standing::New),
             })
         });
         Arc::clone(exchange)
     }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ExchangeName, Arc<Exchange>>> {
-        self.exchanges.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Exchange {
-    fn answers(&self) -> bool {
-        self.answers.load(Ordering::Acquire)
+    fn standing(&self) -> Standing {
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Place {
     /// The exchange took a message, or said that nobody is bound to it; or it failed.
     pub(super) fn learn(&self, answers: bool) {
-        self.exchange.answers.store(answers, Ordering::Release);
+        let standing = if answers { Standing::Answers } else { Standing::Fails };
+        *self.exchange.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
     }
 }
 
@@ -163,14 +177,21 @@ mod tests {
     }
 
     #[test]
-    fn exchanges_that_fail_leave_places_for_those_that_answer() {
+    fn exchanges_that_fail_leave_places_for_those_that_answer_and_for_new_ones() {
         let places = Arc::<Places>::default();
+        let names: Vec<_> = (0..CHANNELS).map(|number| format!("bad {number}")).collect();
         try_take(&places, "good").unwrap().learn(true);
-        let bad: Vec<_> = (0..CHANNELS).filter_map(|number| try_take(&places, &format!("bad {number}"))).collect();
-        assert_eq!(bad.len(), FOR_SUSPECTS);
+        for name in &names {
+            try_take(&places, name).unwrap().learn(false);
+        }
+        let take_all = || -> Vec<_> { names.iter().filter_map(|name| try_take(&places, name)).collect() };
+        let failing = take_all();
+        assert_eq!(failing.len(), FOR_FAILING);
+        let new: Vec<_> = (0..CHANNELS).filter_map(|number| try_take(&places, &format!("new {number}"))).collect();
+        assert_eq!(new.len(), FOR_NEW);
         assert_eq!(all_of(&places, "good").len(), PER_EXCHANGE);
-        drop(bad);
-        assert!(try_take(&places, "bad 0").is_some(), "every place is given back");
+        drop(failing);
+        assert_eq!(take_all().len(), FOR_FAILING, "every place is given back");
     }
 
     #[test]
@@ -192,16 +213,5 @@ mod tests {
         assert!(places.room(1).now_or_never().is_none());
         drop(large);
         assert!(places.room(1).now_or_never().is_some());
-    }
-
-    #[test]
-    fn what_nobody_uses_is_forgotten_and_what_is_in_use_is_not() {
-        let places = Arc::<Places>::default();
-        let used = try_take(&places, "used").unwrap();
-        drop(try_take(&places, "unused"));
-        places.forget_unused();
-        assert_eq!(places.lock().len(), 1);
-        assert!(try_take(&places, "used").is_none(), "and its place is still taken");
-        drop(used);
     }
 }

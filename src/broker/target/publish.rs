@@ -46,7 +46,7 @@ pub(super) async fn run(
     };
     let said = tokio::select! {
         biased;
-        said = publish(&channel, &outgoing) => Some(said),
+        said = publish(&channel, &outgoing, room) => Some(said),
         () = answer.closed() => None,
     };
     match &said {
@@ -66,14 +66,17 @@ pub(super) async fn run(
         // refused once.
         close(&channel).await;
     }
-    drop((place, room, user));
+    drop((place, user));
 }
 
-async fn publish(channel: &Channel, outgoing: &Outgoing) -> Said {
+/// Gives the room back once all is written: a broker that does not confirm holds none.
+async fn publish(channel: &Channel, outgoing: &Outgoing, room: OwnedSemaphorePermit) -> Said {
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
     let (exchange, key) = (outgoing.exchange.clone(), outgoing.routing_key.clone());
     let publishing = channel.basic_publish(exchange, key, options, &outgoing.body, outgoing.properties.clone());
-    let confirmation = match publishing.await {
+    let written = publishing.await;
+    drop(room);
+    let confirmation = match written {
         Ok(confirm) => confirm.await,
         Err(error) => Err(error),
     };

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use docrelay::domain::Answer;
+use lapin::{options::QueueBindOptions, types::FieldTable};
 
 use super::{Publishing, Subscriber, failure, to, within};
 use crate::support::{
@@ -37,8 +38,55 @@ async fn exchanges_that_fail_disturb_no_other() {
     subscriber.end().await;
 }
 
-/// A quorum queue without a majority takes messages and confirms none. Here the exchange hangs in another way: the broker's
-/// answers about it are held back with all others', so the neighbour is asked afterwards.
+/// A queue that is suspended takes messages and confirms none, as one without a majority.
+#[tokio::test]
+async fn exchanges_that_hang_hold_nobody_else_up() {
+    const HANGING: usize = 20;
+    const EACH: usize = 300;
+    let node = Node::start().await;
+    let mut subscriber = Subscriber::at(node.url()).await;
+    let (good, new) = (subscriber.exchange("good").await, subscriber.exchange("new").await);
+    let _queues = [subscriber.queue(&good, "#").await, subscriber.queue(&new, "#").await];
+    let mut hanging = Vec::new();
+    for number in 0..HANGING {
+        hanging.push(subscriber.exchange(&format!("hanging-{number}")).await);
+    }
+    let stuck = subscriber.queue(&hanging[0], "#").await;
+    for exchange in &hanging[1..] {
+        let (options, none) = (QueueBindOptions::default(), FieldTable::default());
+        let (queue, exchange) = (stuck.as_str().into(), exchange.as_str().into());
+        subscriber.channel.queue_bind(queue, exchange, "#".into(), options, none).await.unwrap();
+    }
+    let allowed: Vec<&str> = hanging.iter().chain([&good, &new]).map(String::as_str).collect();
+    let publishing = Publishing::new(node.url(), &allowed);
+    tell_queue(&node, "suspend", &stuck).await;
+    let hung = hanging.iter().map(|exchange| async { publishing.send_all(&to(exchange, ""), 4).await });
+    let mut hung = Box::pin(futures_util::future::join_all(hung));
+    let (to_good, to_new) = (to(&good, ""), to(&new, ""));
+    let others = async { [publishing.send_all(&to_good, EACH).await, publishing.send_all(&to_new, EACH).await] };
+    tokio::select! {
+        biased;
+        answers = &mut hung => panic!("nothing was to confirm them: {answers:?}"),
+        answers = others => {
+            assert!(answers.iter().flatten().all(|answer| *answer == Answer::Taken), "{answers:?}");
+        }
+    }
+    tell_queue(&node, "resume", &stuck).await;
+    let answers = hung.as_mut().await;
+    drop(hung);
+    assert!(answers.iter().flatten().all(|answer| *answer == Answer::Taken), "{answers:?}");
+    assert_eq!(subscriber.all(&stuck).await.len(), 4 * HANGING);
+    publishing.end().await;
+}
+
+/// Suspends or resumes the process of a queue.
+async fn tell_queue(node: &Node, what: &str, queue: &str) {
+    let expression = format!(
+        "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"/\">>, queue, <<\"{queue}\">>)), sys:{what}(amqqueue:get_pid(Q))."
+    );
+    assert_eq!(node.ctl(&["eval", &expression]).await.trim(), "ok");
+}
+
 #[tokio::test]
 async fn an_exchange_that_hung_gives_its_channels_back() {
     const EACH: usize = 100;
