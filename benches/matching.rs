@@ -3,7 +3,7 @@
 
 #![expect(clippy::print_stdout, reason = "a program that reports")]
 
-use std::{fmt::Write as _, fs, hint::black_box, path::Path, time::Duration};
+use std::{fmt::Write as _, fs, hint::black_box, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use docrelay::{
@@ -76,7 +76,8 @@ fn subscriptions(size: usize) -> Result<Vec<docrelay::domain::Subscription>> {
         max_attempts: 10,
         max_age: Duration::from_hours(24),
     };
-    let defaults = Defaults { timeout: Duration::from_secs(15), retry, max_in_flight: 32, links: true };
+    let defaults =
+        Defaults { timeout: Duration::from_secs(15), retry, max_in_flight: 32, links: true, exchanges: Arc::default() };
     parse(&text, &defaults).map_err(|problems| anyhow::anyhow!("{problems}"))
 }
 

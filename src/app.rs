@@ -16,12 +16,16 @@ use crate::{
     admin::{self, Readiness},
     api::{self, Desk},
     artifacts::{self, ArtifactStore},
-    broker::{BrokerOutbox, ConsumerSettings, Consumers, Inbound, Publisher, topology::Topology},
+    broker::{
+        BrokerOutbox, ConsumerSettings, Consumers, Inbound, Publisher,
+        target::{self, TargetPublisher},
+        topology::Topology,
+    },
     config::Config,
     domain,
-    flow::{Directory, Flow, FlowSettings, StopSignals},
+    flow::{Couriers, Directory, Flow, FlowSettings, StopSignals},
     store::{StoreSource, Subscriptions},
-    webhook::Client,
+    webhook::{BuildError, Client},
 };
 
 /// After the grace period, in all: for settling what was cut off, and for the last confirms and acks.
@@ -33,7 +37,7 @@ const PARKED_OVERHEAD: u64 = 4 * 1024 * 1024;
 /// More requests in flight than this make one process slower and larger, not faster.
 const MOST_IN_FLIGHT: u32 = 256;
 
-type Flows = Flow<Client>;
+type Flows = Flow<Couriers>;
 
 /// Runs the service until SIGTERM or SIGINT, then stops it in order. SIGHUP reads the subscriptions again. A second
 /// signal ends the process at once.
@@ -98,7 +102,6 @@ impl Service {
     /// When the subscriptions cannot be read, the address is taken, or TLS cannot be set up.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         let (subscriptions, store) = sources(&config).await?;
-        let client = Client::new(&config.egress, config.delivery.connect_timeout, &[])?;
         let artifacts = ArtifactStore::from_config(&config.artifacts)?;
         let listener = TcpListener::bind(config.admin.listen).await;
         let listener = listener.with_context(|| format!("cannot listen on {} (admin.listen)", config.admin.listen))?;
@@ -106,6 +109,7 @@ impl Service {
 
         let (messages, tasks, reload) = (TaskTracker::new(), TaskTracker::new(), Arc::new(Notify::new()));
         let (stopping, stopped, give_up) = Default::default();
+        let couriers = couriers(&config, &tasks, &stopped)?;
         let server = listen_for_others(config.api.listen).await?;
         warn_of(artifacts.as_ref());
         let downloads = artifacts.as_ref().and_then(|store| artifacts::serve::router(store, domain::now));
@@ -118,7 +122,7 @@ impl Service {
         let standing = publisher.standing();
         let outbox = BrokerOutbox::new(publisher, topology.names.clone());
         let directory: Arc<dyn Directory> = Arc::clone(&subscriptions) as _;
-        let flow = Flow::new(outbox, client, directory, standing.clone(), flow_settings(&config), stop.clone());
+        let flow = Flow::new(outbox, couriers, directory, standing.clone(), flow_settings(&config), stop.clone());
         let flow: Arc<Flows> = Arc::new(flow.with_artifacts(artifacts));
 
         let settings = ConsumerSettings {
@@ -199,6 +203,15 @@ async fn sources(config: &Config) -> anyhow::Result<(Arc<Subscriptions>, Option<
     let Some(url) = config.store.url.clone() else { return Ok((Arc::new(subscriptions), None)) };
     let store = StoreSource::open(url, config.secrets.keys.clone()).await?;
     Ok((Arc::new(subscriptions.beside_a_store()), Some(store)))
+}
+
+/// Whoever takes deliveries to their targets. The connection to exchanges is closed when `stopped` says so: after all that
+/// was under way.
+fn couriers(config: &Config, tasks: &TaskTracker, stopped: &CancellationToken) -> Result<Couriers, BuildError> {
+    let http = Client::new(&config.egress, config.delivery.connect_timeout, &[])?;
+    let (amqp, publishing) = TargetPublisher::new(config.targets.amqp.clone(), target::IDLE, stopped.clone());
+    tasks.spawn(publishing);
+    Ok(Couriers { http, amqp })
 }
 
 fn flow_settings(config: &Config) -> FlowSettings {

@@ -298,7 +298,7 @@ impl Desk {
     }
 
     fn show(&self, row: &Row) -> Shown {
-        view::stored(row, self.subscriptions.defaults())
+        view::stored(row, self.subscriptions.stored_defaults())
     }
 
     fn declared(&self, scope: Scope<'_>, id: &SubscriptionId) -> Option<Arc<Subscription>> {

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::secrets::{HIDDEN, Json, without_password};
 use crate::domain::{
-    Auth, ClientCredentials, EventName, HttpTarget, InboxId, Login, ProjectId, RetryOn, RetryPolicy, SigningSecret,
-    State, Subscription, TokenSource,
+    AmqpTarget, Auth, ClientCredentials, EventName, HttpTarget, InboxId, Login, ProjectId, RetryOn, RetryPolicy,
+    SigningSecret, State, Subscription, Target, TokenSource,
 };
 
 /// What is in force of a subscription: everything but its headers, its auth and its signing secrets, of which others know
@@ -56,7 +56,10 @@ pub(super) fn in_force(subscription: &Subscription) -> Json {
 /// A subscription of the file, as a whole. Its secrets are hidden.
 pub(super) fn declared(subscription: &Subscription) -> Json {
     let mut json = in_force(subscription);
-    let mut headers = headers(&subscription.target.headers);
+    let mut headers = match &subscription.target {
+        Target::Http(target) => headers(&target.headers),
+        Target::Amqp(_) => Json::new(),
+    };
     let mut auth = object(json!({"authorization": null, "login": null, "oauth2": null}));
     match &subscription.auth {
         // Whether the file has it among the headers or in its auth makes no difference.
@@ -70,7 +73,7 @@ pub(super) fn declared(subscription: &Subscription) -> Json {
             TokenSource::ClientCredentials(given) => drop(auth.insert("oauth2".to_owned(), client_credentials(given))),
         },
     }
-    if let Some(Value::Object(target)) = json.get_mut("target") {
+    if let (Target::Http(_), Some(Value::Object(target))) = (&subscription.target, json.get_mut("target")) {
         target.insert("headers".to_owned(), headers.into());
     }
     json.insert("auth".to_owned(), auth.into());
@@ -88,7 +91,19 @@ pub(super) fn duration(duration: Duration) -> String {
         .map_or_else(|| format!("{millis}ms"), |(unit, name)| format!("{}{name}", millis / unit))
 }
 
-fn in_force_of_target(target: &HttpTarget) -> Value {
+fn in_force_of_target(target: &Target) -> Value {
+    match target {
+        Target::Http(target) => in_force_of_webhook(target),
+        Target::Amqp(AmqpTarget { exchange, routing_key, timeout }) => json!({
+            "type": "amqp",
+            "exchange": exchange.as_str(),
+            "routing_key": routing_key.as_str(),
+            "timeout": duration(*timeout),
+        }),
+    }
+}
+
+fn in_force_of_webhook(target: &HttpTarget) -> Value {
     let HttpTarget { url, template, method, headers: _, timeout } = target;
     json!({
         "type": "http",

@@ -28,11 +28,18 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The setting cannot be read.
-    #[error("broker.url is not an AMQP URL: {0}")]
-    BadUrl(String),
+    #[error("{section}.url is not an AMQP URL: {problem}")]
+    BadUrl {
+        /// Where it is set.
+        section: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The certificate file cannot be read, or holds no certificates.
-    #[error("broker.ca_file {path}: {problem}")]
+    #[error("{section}.ca_file {path}: {problem}")]
     BadCaFile {
+        /// Where it is set.
+        section: &'static str,
         /// Which file.
         path: PathBuf,
         /// What is wrong with it.
@@ -57,22 +64,52 @@ pub enum ConnectError {
 /// # Errors
 /// Says what is wrong, without credentials. Everything but a bad setting is worth trying again.
 pub async fn connect(config: &BrokerConfig, name: &str) -> Result<Connection, ConnectError> {
-    open(config, name, parse(&config.url)?).await
+    let endpoint = Endpoint::from(config);
+    open(endpoint, name, endpoint.uri()?).await
 }
 
 /// Opens the connection that publishes. It keeps less memory: the client keeps room for 64 of the largest frames, and what
 /// is published has small headers and may come in many frames.
 pub(super) async fn connect_to_publish(config: &BrokerConfig, name: &str) -> Result<Connection, ConnectError> {
-    let mut uri = parse(&config.url)?;
-    uri.query.frame_max.get_or_insert(PUBLISHING_FRAME_BYTES);
-    open(config, name, uri).await
+    open_to_publish(config.into(), name).await
 }
 
-async fn open(config: &BrokerConfig, name: &str, uri: AMQPUri) -> Result<Connection, ConnectError> {
+/// The same to any broker.
+pub(super) async fn open_to_publish(endpoint: Endpoint<'_>, name: &str) -> Result<Connection, ConnectError> {
+    let mut uri = endpoint.uri()?;
+    uri.query.frame_max.get_or_insert(PUBLISHING_FRAME_BYTES);
+    open(endpoint, name, uri).await
+}
+
+/// Where a broker is, and which settings say so.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Endpoint<'a> {
+    pub(super) url: &'a Secret,
+    pub(super) ca_file: Option<&'a Path>,
+    pub(super) section: &'static str,
+}
+
+impl<'a> From<&'a BrokerConfig> for Endpoint<'a> {
+    fn from(config: &'a BrokerConfig) -> Self {
+        Self { url: &config.url, ca_file: config.ca_file.as_deref(), section: "broker" }
+    }
+}
+
+impl Endpoint<'_> {
+    fn uri(&self) -> Result<AMQPUri, ConnectError> {
+        let bad = |problem| ConnectError::BadUrl { section: self.section, problem };
+        let mut uri: AMQPUri = self.url.reveal().parse().map_err(bad)?;
+        uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
+        uri.query.connection_timeout.get_or_insert(5000);
+        Ok(uri)
+    }
+}
+
+async fn open(endpoint: Endpoint<'_>, name: &str, uri: AMQPUri) -> Result<Connection, ConnectError> {
     let address = format!("{}:{}", uri.authority.host, uri.authority.port);
-    let tls = match (&uri.scheme, &config.ca_file) {
+    let tls = match (&uri.scheme, endpoint.ca_file) {
         (AMQPScheme::AMQPS, Some(path)) => {
-            OwnedTLSConfig { identity: None, cert_chain: Some(certificates(path).await?) }
+            OwnedTLSConfig { identity: None, cert_chain: Some(certificates(path, endpoint.section).await?) }
         }
         (AMQPScheme::AMQP | AMQPScheme::AMQPS, _) => OwnedTLSConfig::default(),
     };
@@ -88,8 +125,8 @@ async fn open(config: &BrokerConfig, name: &str, uri: AMQPUri) -> Result<Connect
 }
 
 /// The content of a PEM file. The client would take anything, and then trust nobody.
-async fn certificates(path: &Path) -> Result<String, ConnectError> {
-    let bad = |problem| ConnectError::BadCaFile { path: path.to_owned(), problem };
+async fn certificates(path: &Path, section: &'static str) -> Result<String, ConnectError> {
+    let bad = |problem| ConnectError::BadCaFile { section, path: path.to_owned(), problem };
     let text = tokio::fs::read_to_string(path).await.map_err(|error| bad(error.to_string()))?;
     let mut certificates = CertificateDer::pem_slice_iter(text.as_bytes());
     match certificates.find_map(Result::err) {
@@ -97,11 +134,4 @@ async fn certificates(path: &Path) -> Result<String, ConnectError> {
         None if CertificateDer::from_pem_slice(text.as_bytes()).is_err() => Err(bad("holds no certificate".to_owned())),
         None => Ok(text),
     }
-}
-
-fn parse(url: &Secret) -> Result<AMQPUri, ConnectError> {
-    let mut uri: AMQPUri = url.reveal().parse().map_err(ConnectError::BadUrl)?;
-    uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
-    uri.query.connection_timeout.get_or_insert(5000);
-    Ok(uri)
 }

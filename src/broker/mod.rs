@@ -1,7 +1,8 @@
 //! Everything that speaks AMQP or protobuf: lapin and the generated types stop at this folder's edge.
 //!
 //! Two connections: one consumes, one publishes, so that a broker that blocks publishing does not block acks. Each has
-//! a loop of its own that connects, works until the first error, drops everything and starts over, for ever.
+//! a loop of its own that connects, works until the first error, drops everything and starts over, for ever. A third one,
+//! made only when it is needed, publishes to the exchanges of subscribers ([`target`]).
 
 mod acker;
 pub mod asyncapi;
@@ -16,6 +17,7 @@ mod publisher;
 mod receipt;
 mod session;
 mod sizing;
+pub mod target;
 pub mod topology;
 mod wire;
 

@@ -293,7 +293,7 @@ fn properties(kind: &str, trace: &TraceContext) -> BasicProperties {
     if *trace == TraceContext::default() { properties } else { properties.with_headers(trace_headers(trace)) }
 }
 
-fn trace_headers(trace: &TraceContext) -> FieldTable {
+pub(super) fn trace_headers(trace: &TraceContext) -> FieldTable {
     let mut table = FieldTable::default();
     for (name, value) in [("traceparent", &trace.traceparent), ("tracestate", &trace.tracestate)] {
         if let Some(value) = value {
@@ -303,7 +303,7 @@ fn trace_headers(trace: &TraceContext) -> FieldTable {
     table
 }
 
-fn put(table: &mut FieldTable, name: &str, value: &str) {
+pub(super) fn put(table: &mut FieldTable, name: &str, value: &str) {
     table.insert(name.into(), AMQPValue::LongString(value.into()));
 }
 

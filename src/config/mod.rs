@@ -9,6 +9,7 @@ mod problems;
 pub mod ranges;
 mod read;
 mod render;
+mod targets;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -19,6 +20,7 @@ pub use self::{
     check::load,
     problems::{Problem, Problems, did_you_mean},
     render::render,
+    targets::{AmqpTargetsConfig, TargetsConfig},
 };
 use crate::{domain::Secret, secrets::KeyRing};
 
@@ -51,6 +53,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// Which addresses may be connected to.
     pub egress: EgressConfig,
+    /// Targets that are no webhooks.
+    pub targets: TargetsConfig,
     /// Exported files, and links to them.
     pub artifacts: ArtifactsConfig,
     /// Stopping.

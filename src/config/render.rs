@@ -4,7 +4,7 @@ use url::Url;
 
 use super::{
     ApiConfig, ArtifactsConfig, ArtifactsPlace, BrokerConfig, Config, Declare, LogFormat, SecretsConfig, StoreConfig,
-    read::size,
+    TargetsConfig, read::size,
 };
 use crate::domain::{Secret, Timestamp};
 
@@ -25,6 +25,7 @@ pub fn render(config: &Config) -> String {
         delivery,
         limits,
         egress,
+        targets,
         artifacts,
         shutdown,
         log,
@@ -50,6 +51,7 @@ pub fn render(config: &Config) -> String {
     toml.section("egress");
     toml.list("allow", &egress.allow);
     toml.list("deny", &egress.deny);
+    render_targets(&mut toml, targets);
     render_artifacts(&mut toml, artifacts);
     toml.section("shutdown");
     toml.duration("grace", shutdown.grace);
@@ -97,6 +99,14 @@ fn render_store(toml: &mut Toml, store: &StoreConfig, secrets: &SecretsConfig) {
 fn render_api(toml: &mut Toml, api: &ApiConfig) {
     toml.section("api");
     toml.text("listen", &api.listen.map(|address| address.to_string()).unwrap_or_default());
+}
+
+fn render_targets(toml: &mut Toml, targets: &TargetsConfig) {
+    let amqp = &targets.amqp;
+    toml.section("targets.amqp");
+    toml.text("url", &amqp.url.as_ref().map(without_password).unwrap_or_default());
+    toml.text("ca_file", &amqp.ca_file.as_ref().map(|path| path.display().to_string()).unwrap_or_default());
+    toml.list("allow", &amqp.exchanges.listed());
 }
 
 /// What comes from `AZURE_*`, `AWS_*` and `GOOGLE_*` is not shown: those variables are not ours.

@@ -3,6 +3,7 @@
 mod auth;
 mod delivery;
 mod event;
+mod exchange;
 mod ids;
 mod outcome;
 mod payload;
@@ -20,6 +21,7 @@ pub use self::{
         DocumentEvent, DocumentExport, EventName, EventSet, FileFormat, Happening, Rendition, ReviewedBy, Section,
         UnknownEvent,
     },
+    exchange::{BadExchange, ExchangeName, ExchangePolicy, ExchangeRefused, MAX_AMQP_NAME_BYTES, RoutingKey},
     ids::{BadId, DocumentId, EventId, InboxId, MAX_ID_BYTES, OrganizationId, ProjectId, SubscriptionId},
     outcome::{
         Answer, Attempt, DeliveryResult, DocumentState, FailureKind, InvalidReason, Outcome, SubscriptionDisabled,
@@ -28,8 +30,8 @@ pub use self::{
     placeholder::{PLACEHOLDER, continues_a_word, has_placeholder},
     secret::Secret,
     subscription::{
-        BadTarget, Fingerprint, HttpTarget, LaneKey, MAX_RETRY_AGE, OPEN_HEADERS, PlanDoesNotFit,
-        RESERVED_HEADER_PREFIXES, RESERVED_HEADERS, RetryOn, RetryPolicy, State, Subscription, TargetUrl,
+        AmqpTarget, BadTarget, Fingerprint, HttpTarget, LaneKey, MAX_RETRY_AGE, OPEN_HEADERS, PlanDoesNotFit,
+        RESERVED_HEADER_PREFIXES, RESERVED_HEADERS, RetryOn, RetryPolicy, State, Subscription, Target, TargetUrl,
     },
     time::{Timestamp, now},
 };

@@ -33,6 +33,15 @@ pub enum Answer {
         /// Whether the body was longer than the cap.
         cut: bool,
     },
+    /// The broker of an AMQP target has taken the message, and found a queue for it.
+    Taken,
+    /// The broker of an AMQP target answered no: no queue, a full one, no such exchange, no right to it.
+    Refused {
+        /// Why.
+        kind: FailureKind,
+        /// Why, for people.
+        text: String,
+    },
     /// Nobody answered: timeout, DNS, refused, TLS, reset, broken protocol, egress, interrupted, a failed login.
     None {
         /// Why.
@@ -104,7 +113,7 @@ names!(
         Protocol = "protocol",
         /// The login before the delivery failed.
         Auth = "auth",
-        /// The address may not be connected to.
+        /// The address may not be connected to, the exchange not be published to.
         Egress = "egress",
         /// The document's id does not fit into the URL's template.
         Template = "template",
@@ -112,7 +121,7 @@ names!(
         NoRendition = "no_rendition",
         /// An AMQP exchange had no queue for it.
         Unroutable = "unroutable",
-        /// An AMQP subscriber's broker refused it.
+        /// The broker of AMQP targets refused it, or is away.
         Broker = "broker",
         /// Older than `max_age`.
         TooOld = "too_old",
@@ -266,7 +275,7 @@ pub struct DeliveryResult {
     pub attempted_at: Option<Timestamp>,
     /// When the next attempt is due.
     pub next_attempt_at: Option<Timestamp>,
-    /// Host and path of the target, without query and user information.
+    /// Host and path of the target, without query and user information; `amqp:` and the exchange of an AMQP target.
     pub target: String,
     /// The recovery round.
     pub round: u32,

@@ -15,11 +15,14 @@ pub enum Payload {
     SmartDocumentorFile,
     /// A CloudEvents 1.0 event in structured JSON.
     CloudEvents,
+    /// The event's own bytes, as upstream published them. For AMQP targets.
+    Protobuf,
 }
 
 impl Payload {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::ContractFit, Self::Idexa, Self::SmartDocumentorFile, Self::CloudEvents];
+    pub const ALL: [Self; 5] =
+        [Self::ContractFit, Self::Idexa, Self::SmartDocumentorFile, Self::CloudEvents, Self::Protobuf];
 
     /// The name in a subscription.
     #[must_use]
@@ -29,6 +32,7 @@ impl Payload {
             Self::Idexa => "idexa",
             Self::SmartDocumentorFile => "smartdocumentor_file",
             Self::CloudEvents => "cloudevents",
+            Self::Protobuf => "protobuf",
         }
     }
 
@@ -39,7 +43,7 @@ impl Payload {
             Self::ContractFit => !matches!(event, EventName::DocumentExport | EventName::DocumentFinish),
             Self::Idexa => event == EventName::DocumentFinish,
             Self::SmartDocumentorFile => event == EventName::DocumentExport,
-            Self::CloudEvents => true,
+            Self::CloudEvents | Self::Protobuf => true,
         }
     }
 
@@ -49,6 +53,26 @@ impl Payload {
         match self {
             Self::ContractFit | Self::Idexa | Self::SmartDocumentorFile => "application/json",
             Self::CloudEvents => "application/cloudevents+json; charset=utf-8",
+            Self::Protobuf => "application/protobuf",
+        }
+    }
+
+    /// Whether the payload may go over HTTP.
+    #[must_use]
+    pub fn goes_over_http(self) -> bool {
+        match self {
+            Self::ContractFit | Self::Idexa | Self::SmartDocumentorFile | Self::CloudEvents => true,
+            Self::Protobuf => false,
+        }
+    }
+
+    /// Whether the payload may go over AMQP. The products whose page describes a request, its method or what its answer
+    /// means are for HTTP only.
+    #[must_use]
+    pub fn goes_over_amqp(self) -> bool {
+        match self {
+            Self::ContractFit | Self::CloudEvents | Self::Protobuf => true,
+            Self::Idexa | Self::SmartDocumentorFile => false,
         }
     }
 }

@@ -6,7 +6,10 @@ use http::{HeaderMap, Method};
 use url::{Host, Url};
 use uuid::Uuid;
 
-use super::{Auth, EventSet, FileExport, InboxId, OrganizationId, Payload, ProjectId, SigningSecret, SubscriptionId};
+use super::{
+    Auth, EventSet, ExchangeName, FileExport, InboxId, OrganizationId, Payload, ProjectId, RoutingKey, SigningSecret,
+    SubscriptionId,
+};
 
 /// The longest `max_age` that can be asked for (docs/subscriptions.md: 7 days).
 pub const MAX_RETRY_AGE: Duration = Duration::from_hours(7 * 24);
@@ -40,7 +43,7 @@ pub struct Subscription {
     /// Which file of an export is sent a link to. For the payload `smartdocumentor_file`, and only for that.
     pub file: Option<FileExport>,
     /// Where it goes.
-    pub target: HttpTarget,
+    pub target: Target,
     /// Where its `Authorization` comes from. What a login gives wins over the target's headers.
     pub auth: Auth,
     /// What signs its requests: none, one, or several while they are replaced.
@@ -75,6 +78,64 @@ impl State {
     }
 }
 
+/// Where deliveries go.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Target {
+    /// Over HTTP, as a webhook.
+    Http(HttpTarget),
+    /// To an exchange of the subscriber's.
+    Amqp(AmqpTarget),
+}
+
+impl Target {
+    /// The deadline of one attempt.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        match self {
+            Self::Http(target) => target.timeout,
+            Self::Amqp(target) => target.timeout,
+        }
+    }
+
+    /// Where it is, for results, logs and people: host and path, or `amqp:` and the exchange.
+    #[must_use]
+    pub fn address(&self) -> String {
+        match self {
+            Self::Http(target) => target.url.host_and_path(),
+            Self::Amqp(target) => format!("amqp:{}", target.exchange),
+        }
+    }
+
+    /// What tells this target from another without showing it.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        match self {
+            Self::Http(target) => target.url.fingerprint(),
+            Self::Amqp(_) => Fingerprint(Uuid::new_v5(&Uuid::NAMESPACE_URL, self.address().as_bytes())),
+        }
+    }
+
+    /// What answers there: scheme, host and port, or the exchange. One organization's subscriptions share a lane by it.
+    fn place(&self) -> String {
+        match self {
+            Self::Http(target) => target.url.origin(),
+            // No origin begins so: only http and https are URLs here.
+            Self::Amqp(_) => self.address(),
+        }
+    }
+}
+
+/// An exchange that deliveries are published to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AmqpTarget {
+    /// The exchange.
+    pub exchange: ExchangeName,
+    /// What messages are routed by.
+    pub routing_key: RoutingKey,
+    /// The deadline of one attempt, until the broker has confirmed it.
+    pub timeout: Duration,
+}
+
 /// Where a webhook goes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HttpTarget {
@@ -88,6 +149,14 @@ pub struct HttpTarget {
     pub headers: HeaderMap,
     /// The deadline of the whole exchange.
     pub timeout: Duration,
+}
+
+impl HttpTarget {
+    /// A plain POST, with no headers of its own.
+    #[must_use]
+    pub fn post(url: TargetUrl, timeout: Duration) -> Self {
+        Self { url, template: false, method: Method::POST, headers: HeaderMap::new(), timeout }
+    }
 }
 
 /// Which failed attempts are tried again.
@@ -235,7 +304,7 @@ impl fmt::Debug for TargetUrl {
     }
 }
 
-/// What tells a URL from another without showing it. It is stored: never change how it is made.
+/// What tells a target from another without showing it. It is stored: never change how it is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint(Uuid);
 
@@ -253,21 +322,22 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// Which lane a delivery goes through: the target (organization, scheme, host, port), or the subscription's own.
+/// Which lane a delivery goes through: the target (organization, scheme, host, port; or organization and exchange), or the
+/// subscription's own.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LaneKey(Arc<str>);
 
 impl LaneKey {
     /// The lane of a target, shared by all subscriptions of the organization that go there.
     #[must_use]
-    pub fn of_target(organization: &OrganizationId, url: &TargetUrl) -> Self {
-        Self(format!("{organization} {}", url.origin()).into())
+    pub fn of_target(organization: &OrganizationId, target: &Target) -> Self {
+        Self(format!("{organization} {}", target.place()).into())
     }
 
     /// The own lane of a subscription with limits of its own.
     #[must_use]
-    pub fn of_subscription(organization: &OrganizationId, id: &SubscriptionId, url: &TargetUrl) -> Self {
-        Self(format!("{organization} {} {id}", url.origin()).into())
+    pub fn of_subscription(organization: &OrganizationId, id: &SubscriptionId, target: &Target) -> Self {
+        Self(format!("{organization} {} {id}", target.place()).into())
     }
 
     /// The lane's name, for people.

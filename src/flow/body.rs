@@ -24,7 +24,7 @@ impl<C: Courier> Flow<C> {
             Some(file) => {
                 let signing = Box::pin(self.link(work, file, at));
                 // The attempt's own deadline.
-                let deadline = subscription.target.timeout;
+                let deadline = subscription.target.timeout();
                 Some(timeout_at(began + deadline, signing).await.unwrap_or_else(|_elapsed| {
                     Err(unsigned(&format!("no answer within {}", humantime::format_duration(deadline))))
                 })?)

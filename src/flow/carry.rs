@@ -8,7 +8,7 @@ use super::{
     Flow, age,
     decide::{self, Ending, Start, Step},
     intake::Work,
-    ports::Courier,
+    ports::{Courier, Sending},
     register::{Entered, Stay, StayKey},
     settle::Told,
 };
@@ -17,7 +17,6 @@ use crate::{
     domain::{Answer, Attempt, DeliveryId, FailureKind, Owed, Subscription, Timestamp, Wait, now},
     policy::wait,
     store::{Found, Snapshot},
-    webhook,
 };
 
 /// How a delivery left this process.
@@ -168,7 +167,7 @@ impl<C: Courier> Flow<C> {
             let event = &work.event;
             let (at, began) = (started_at, started);
             self.courier
-                .send(webhook::Request { event, subscription, delivery, attempt: number, at, began, body })
+                .send(Sending { event, subscription, delivery, attempt: number, at, began, body, trace: &work.trace })
                 .await
         };
         tokio::select! {
@@ -207,7 +206,7 @@ fn later(stay: Stay, owed: Owed, told: Option<Box<Told>>) -> Carried {
 /// neither does a login or an artifact store that failed: that is quite another server.
 fn heard(attempt: &Attempt) -> Option<(bool, Duration)> {
     match &attempt.answer {
-        Answer::Response { .. } => Some((true, attempt.latency)),
+        Answer::Response { .. } | Answer::Taken | Answer::Refused { .. } => Some((true, attempt.latency)),
         Answer::None { kind: FailureKind::Interrupted | FailureKind::Auth | FailureKind::Internal, .. }
         | Answer::Unsendable { .. } => None,
         Answer::None { .. } => Some((false, attempt.latency)),

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    domain::{Answer, FailureKind, Outcome, Owed, RetryPolicy, State, Subscription},
+    domain::{Answer, FailureKind, Outcome, Owed, RetryPolicy, State, Subscription, Target},
     policy::schedule,
     store::Found,
 };
@@ -98,6 +98,7 @@ pub(crate) fn after_attempt(attempts: u32, answer: &Answer, age: Duration, retry
         Answer::Response { status: 200..=299, .. } => {
             return Step::End(Ending { outcome: Outcome::Delivered, error: None });
         }
+        Answer::Taken => return Step::End(Ending { outcome: Outcome::Delivered, error: None }),
         Answer::Response { status: 410, .. } => {
             return Step::End(Ending::failed(Outcome::Rejected, FailureKind::Gone, "the target answered 410 Gone"));
         }
@@ -111,7 +112,7 @@ pub(crate) fn after_attempt(attempts: u32, answer: &Answer, age: Duration, retry
         Answer::Response { status, retry_after, .. } => {
             (FailureKind::Status, format!("the target answered {status}"), *retry_after)
         }
-        Answer::None { kind, text } => (*kind, text.clone(), None),
+        Answer::Refused { kind, text } | Answer::None { kind, text } => (*kind, text.clone(), None),
     };
     match schedule::wait_after(attempts, retry, retry_after) {
         None => Step::End(Ending::failed(Outcome::Exhausted, kind, text)),
@@ -125,7 +126,8 @@ pub(crate) fn after_attempt(attempts: u32, answer: &Answer, age: Duration, retry
 
 /// Whether an answer disables its subscription. What a templated target says concerns that document only.
 pub(crate) fn disables(answer: &Answer, subscription: &Subscription) -> bool {
-    matches!(answer, Answer::Response { status: 410, .. }) && !subscription.target.template
+    let is_templated = matches!(&subscription.target, Target::Http(target) if target.template);
+    matches!(answer, Answer::Response { status: 410, .. }) && !is_templated
 }
 
 fn cancelled(kind: FailureKind, text: &str) -> Ending {

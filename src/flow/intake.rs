@@ -42,7 +42,7 @@ impl Work {
         if let Some(body) = shared.and_then(OnceLock::get) {
             return Ok(body.clone());
         }
-        let body = payload::render(payload, &self.event, delivery, link)?;
+        let body = payload::render(payload, &self.event, &self.raw, delivery, link)?;
         Ok(shared.map_or_else(|| body.clone(), |shared| shared.get_or_init(|| body.clone()).clone()))
     }
 }

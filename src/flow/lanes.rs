@@ -190,12 +190,14 @@ impl Drop for Permit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::TargetUrl;
+    use crate::domain::{HttpTarget, Target, TargetUrl};
 
     const ANSWERED: Option<(bool, Duration)> = Some((true, Duration::from_millis(5)));
 
     fn lane() -> LaneKey {
-        LaneKey::of_target(&"acme".parse().unwrap(), &TargetUrl::parse("http://erp.example/").unwrap())
+        let url = TargetUrl::parse("http://erp.example/").unwrap();
+        let target = Target::Http(HttpTarget::post(url, Duration::from_secs(15)));
+        LaneKey::of_target(&"acme".parse().unwrap(), &target)
     }
 
     #[tokio::test(start_paused = true)]

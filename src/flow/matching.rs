@@ -26,13 +26,12 @@ pub fn matches<'a>(event: &DocumentEvent, snapshot: &'a Snapshot) -> Vec<&'a Arc
 mod tests {
     use std::{collections::BTreeMap, time::Duration};
 
-    use http::{HeaderMap, Method};
     use proptest::{collection::vec, prelude::*, sample::select};
 
     use super::*;
     use crate::domain::{
         Auth, EventName, Happening, HttpTarget, InboxId, LaneKey, OrganizationId, Payload, ProjectId, RetryOn,
-        RetryPolicy, State, TargetUrl,
+        RetryPolicy, State, Target, TargetUrl,
     };
 
     /// What decides about a match.
@@ -48,23 +47,18 @@ mod tests {
     fn subscription(id: usize, wanted: &Wanted) -> Subscription {
         let organization: OrganizationId = wanted.organization.parse().unwrap();
         let url = TargetUrl::parse("https://erp.example/hooks").unwrap();
+        let target = Target::Http(HttpTarget::post(url, Duration::from_secs(15)));
         Subscription {
             id: format!("s{id}").parse().unwrap(),
             name: String::new(),
-            lane: LaneKey::of_target(&organization, &url),
+            lane: LaneKey::of_target(&organization, &target),
             organization,
             inboxes: wanted.inboxes.iter().map(|inbox| inbox.parse().unwrap()).collect(),
             projects: wanted.projects.iter().map(|project| project.parse().unwrap()).collect(),
             events: wanted.events.iter().copied().collect(),
             payload: Payload::ContractFit,
             file: None,
-            target: HttpTarget {
-                url,
-                template: false,
-                method: Method::POST,
-                headers: HeaderMap::new(),
-                timeout: Duration::from_secs(15),
-            },
+            target,
             auth: Auth::Fixed,
             signing_secrets: Vec::new(),
             retry: RetryPolicy {

@@ -25,7 +25,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use self::ports::{Courier, Directory};
+pub use self::ports::{Courier, Couriers, Directory, Sending};
 use self::{
     carry::{Carried, Later},
     intake::{Opened, Work},

@@ -12,7 +12,6 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, Method};
 use proptest::prelude::*;
 use tokio::{
     sync::{mpsc, watch},
@@ -20,7 +19,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Courier, Directory, Flow, FlowSettings, StopSignals};
+use super::{Courier, Directory, Flow, FlowSettings, Sending, StopSignals};
 use crate::{
     broker::{
         BrokerOutbox, Confirmed, Inbound, Properties, PublishError, Receipt, Source, Standing,
@@ -32,10 +31,9 @@ use crate::{
     domain::{
         Answer, Attempt, Auth, DeliveryId, DocumentEvent, EventName, FailureKind, Happening, HttpTarget, LaneKey,
         Outcome, Payload, RetryOn, RetryPolicy, Secret, State, Subscription, SubscriptionDisabled, SubscriptionId,
-        TargetUrl, Timestamp, now,
+        Target, TargetUrl, Timestamp, now,
     },
     store::{Edits, Snapshot},
-    webhook,
 };
 
 const UNIT: Duration = Duration::from_secs(1);
@@ -450,7 +448,7 @@ async fn answer(world: Arc<World>, mut publications: Publications) {
 struct Script(Arc<World>);
 
 impl Courier for Script {
-    async fn send(&self, request: webhook::Request<'_>) -> Attempt {
+    async fn send(&self, request: Sending<'_>) -> Attempt {
         let again = !self.0.requests.lock().unwrap().insert((request.delivery, request.attempt));
         if again && !self.0.broker().may_repeat.contains(&request.delivery) {
             self.0.sent_twice.lock().unwrap().push(format!("{} attempt {}", request.delivery, request.attempt));
@@ -489,23 +487,18 @@ fn subscription(n: usize) -> Subscription {
     let organization = "acme".parse().unwrap();
     // Two of them share a target, and so a lane.
     let url = TargetUrl::parse(&format!("http://host{}.example/", n / 2)).unwrap();
+    let target = Target::Http(HttpTarget::post(url, Duration::from_secs(15)));
     Subscription {
         id: format!("subscription-{n}").parse().unwrap(),
         name: String::new(),
-        lane: LaneKey::of_target(&organization, &url),
+        lane: LaneKey::of_target(&organization, &target),
         organization,
         inboxes: Vec::new(),
         projects: Vec::new(),
         events: EventName::ALL.into_iter().collect(),
         payload: Payload::ContractFit,
         file: None,
-        target: HttpTarget {
-            url,
-            template: false,
-            method: Method::POST,
-            headers: HeaderMap::new(),
-            timeout: Duration::from_secs(15),
-        },
+        target,
         auth: Auth::Fixed,
         signing_secrets: Vec::new(),
         retry: RetryPolicy {

@@ -1,25 +1,71 @@
-//! What the flow needs of others: who makes attempts (the HTTP client in the service, a script in the model test), and who
-//! knows the subscriptions in force.
+//! What the flow needs of others: who makes attempts (the couriers of the service, one for each type of target, or a script
+//! in the model test), and who knows the subscriptions in force.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use tokio::time::Instant;
 
 use crate::{
-    domain::{Attempt, Subscription, SubscriptionId, Timestamp},
+    broker::target,
+    domain::{Attempt, DeliveryId, DocumentEvent, Subscription, SubscriptionId, Target, Timestamp, TraceContext},
     store::{Snapshot, Subscriptions},
     webhook,
 };
 
+/// One attempt to be made, wherever it goes.
+#[derive(Debug)]
+pub struct Sending<'a> {
+    /// What happened.
+    pub event: &'a DocumentEvent,
+    /// To whom it is told.
+    pub subscription: &'a Subscription,
+    /// The delivery: the same on every attempt.
+    pub delivery: DeliveryId,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+    /// When the attempt begins.
+    pub at: Timestamp,
+    /// The same by the clock that deadlines go by.
+    pub began: Instant,
+    /// The rendered payload.
+    pub body: Bytes,
+    /// The upstream's trace.
+    pub trace: &'a TraceContext,
+}
+
 /// Makes attempts.
 pub trait Courier: Send + Sync + 'static {
     /// Makes one attempt. Never fails: what went wrong is the attempt's answer.
-    fn send(&self, request: webhook::Request<'_>) -> impl Future<Output = Attempt> + Send;
+    fn send(&self, sending: Sending<'_>) -> impl Future<Output = Attempt> + Send;
 }
 
-impl Courier for webhook::Client {
-    async fn send(&self, request: webhook::Request<'_>) -> Attempt {
-        Self::send(self, request).await
+/// The couriers of the service: each target gets the one for its type.
+#[derive(Debug, Clone)]
+pub struct Couriers {
+    /// For webhooks.
+    pub http: webhook::Client,
+    /// For exchanges.
+    pub amqp: target::TargetPublisher,
+}
+
+impl Courier for Couriers {
+    async fn send(&self, sending: Sending<'_>) -> Attempt {
+        let Sending { event, subscription, delivery, attempt, at, began, body, trace } = sending;
+        match &subscription.target {
+            Target::Http(target) => {
+                self.http
+                    .send(webhook::Request { event, subscription, target, delivery, attempt, at, began, body })
+                    .await
+            }
+            // Boxed: webhooks need not carry the room for it.
+            Target::Amqp(target) => {
+                let message =
+                    target::Message { event, subscription, target, delivery, attempt, at, began, body, trace };
+                Box::pin(self.amqp.send(message)).await
+            }
+        }
     }
 }
 

@@ -251,7 +251,7 @@ fn result(work: &Work, stay: &Stay, told: Told) -> DeliveryResult {
         delivery: Some(stay.key().delivery),
         attempt: owed.attempts,
         max_attempts: subscription.as_ref().map_or(0, |it| it.retry.max_attempts),
-        target: subscription.as_ref().map_or_else(String::new, |it| it.target.url.host_and_path()),
+        target: subscription.as_ref().map_or_else(String::new, |it| it.target.address()),
         subscription: Some(owed.subscription),
         round: owed.round,
         error: kind,

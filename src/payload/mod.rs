@@ -30,13 +30,15 @@ pub enum RenderError {
     Encode(#[from] serde_json::Error),
 }
 
-/// Renders the body of `event` for one delivery. `link` is for the payload that sends a link to a file.
+/// Renders the body of `event`, which came as the bytes `raw`, for one delivery. `link` is for the payload that sends a link
+/// to a file.
 ///
 /// # Errors
 /// When the payload cannot carry the event: reject the delivery, trying again does not help.
 pub fn render(
     payload: Payload,
     event: &DocumentEvent,
+    raw: &Bytes,
     delivery: DeliveryId,
     link: Option<&FileLink>,
 ) -> Result<Bytes, RenderError> {
@@ -45,6 +47,8 @@ pub fn render(
         Payload::Idexa => idexa::render(event),
         Payload::SmartDocumentorFile => smartdocumentor::render(event, link),
         Payload::CloudEvents => cloudevents::render(event, delivery),
+        // Never encoded anew: what this version does not know travels on.
+        Payload::Protobuf => Ok(raw.clone()),
     }
 }
 
@@ -52,7 +56,7 @@ pub fn render(
 #[must_use]
 pub fn is_shared(payload: Payload) -> bool {
     match payload {
-        Payload::ContractFit | Payload::Idexa => true,
+        Payload::ContractFit | Payload::Idexa | Payload::Protobuf => true,
         Payload::SmartDocumentorFile | Payload::CloudEvents => false,
     }
 }

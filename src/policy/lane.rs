@@ -212,11 +212,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::TargetUrl;
+    use crate::domain::{HttpTarget, Target, TargetUrl};
 
     fn key(n: u32) -> LaneKey {
         let url = TargetUrl::parse(&format!("http://host{n}.example/")).unwrap();
-        LaneKey::of_target(&"acme".parse().unwrap(), &url)
+        LaneKey::of_target(&"acme".parse().unwrap(), &Target::Http(HttpTarget::post(url, Duration::from_secs(15))))
     }
 
     fn answer(lanes: &mut Lanes, key: &LaneKey) {

@@ -50,12 +50,12 @@ impl GoneTargets {
     pub(super) fn learn(&mut self, subscription: &Subscription, at: Timestamp) -> bool {
         let learnt = Learnt {
             organization: subscription.organization.clone(),
-            fingerprint: subscription.target.url.fingerprint(),
+            fingerprint: subscription.target.fingerprint(),
             at,
             told: false,
         };
         let before = self.learnt.insert(subscription.id.clone(), learnt);
-        before.is_none_or(|before| before.fingerprint != subscription.target.url.fingerprint())
+        before.is_none_or(|before| before.fingerprint != subscription.target.fingerprint())
     }
 
     /// Upstream was told.
@@ -110,7 +110,7 @@ impl GoneTargets {
     pub(super) fn forget_what_changed(&mut self, snapshot: &Snapshot) {
         self.learnt.retain(|id, learnt| {
             snapshot.by_id(id).is_some_and(|it| {
-                it.organization == learnt.organization && it.target.url.fingerprint() == learnt.fingerprint
+                it.organization == learnt.organization && it.target.fingerprint() == learnt.fingerprint
             })
         });
     }
@@ -119,7 +119,7 @@ impl GoneTargets {
         if self.learnt.is_empty() && self.filed.is_empty() {
             return false;
         }
-        let fingerprint = subscription.target.url.fingerprint();
+        let fingerprint = subscription.target.fingerprint();
         let learnt = self.learnt.get(&subscription.id);
         if learnt.is_some_and(|it| it.organization == subscription.organization && it.fingerprint == fingerprint) {
             return true;

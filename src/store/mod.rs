@@ -4,6 +4,7 @@
 mod auth;
 pub mod database;
 mod document;
+mod exchange;
 mod export;
 mod fields;
 mod file;

@@ -179,7 +179,7 @@ impl Parts {
     pub(super) fn learn_gone(&mut self, subscription: &Subscription, at: Timestamp) -> bool {
         let Some((place, current)) = self.snapshot.placed(&subscription.id) else { return false };
         let is_the_same = current.organization == subscription.organization
-            && current.target.url.fingerprint() == subscription.target.url.fingerprint();
+            && current.target.fingerprint() == subscription.target.fingerprint();
         if current.state != State::Enabled || !is_the_same || !self.gone.learn(subscription, at) {
             return false;
         }

@@ -65,7 +65,7 @@ impl Subscriptions {
     /// The file cannot be read, or something in it is wrong. Nothing may be consumed then: an event would find nobody.
     pub async fn load(path: PathBuf, defaults: Defaults) -> Result<Self, LoadError> {
         let first = stamp(&path).await;
-        let file = read(&path, defaults).await?;
+        let file = read(&path, defaults.clone()).await?;
         tracing::info!(subscriptions = file.len(), file = %path.display(), "Subscriptions loaded");
         let parts = tokio::task::spawn_blocking(move || Parts::of_file(file)).await;
         let parts = parts
@@ -102,7 +102,7 @@ impl Subscriptions {
     }
 
     async fn renew(&self) {
-        let renewed = match read(&self.path, *self.defaults()).await {
+        let renewed = match read(&self.path, self.defaults().clone()).await {
             Ok(file) => self.put_file(file).await,
             Err(error) => Err(error),
         };

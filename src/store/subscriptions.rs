@@ -31,6 +31,8 @@ pub struct Subscriptions {
     gone: Notify,
     has_store: bool,
     defaults: Defaults,
+    /// The same for what is stored.
+    stored_defaults: Defaults,
     pub(super) path: PathBuf,
     /// What the file looked like when it was read first.
     pub(super) first: Option<Stamp>,
@@ -42,7 +44,18 @@ impl Subscriptions {
         let declared = ArcSwap::new(Arc::clone(parts.file()));
         let loaded = watch::Sender::new(Some(parts.snapshot().len()));
         let (parts, gone) = (Arc::new(Mutex::new(parts)), Notify::new());
-        Self { parts, current, declared, loaded, gone, has_store: false, defaults, path, first }
+        Self {
+            parts,
+            current,
+            declared,
+            loaded,
+            gone,
+            has_store: false,
+            stored_defaults: defaults.for_stored(),
+            defaults,
+            path,
+            first,
+        }
     }
 
     /// The same beside a store, that is to say, not complete before the store was loaded, too.
@@ -123,12 +136,12 @@ impl Subscriptions {
     }
 
     pub(super) async fn put_loaded(&self, loaded: Loaded) -> Result<Result<(), NotLoaded>, JoinError> {
-        let defaults = self.defaults;
+        let defaults = self.stored_defaults.clone();
         self.change("store", move |parts| parts.put_loaded(&loaded, &defaults)).await
     }
 
     pub(super) async fn put_changes(&self, changes: Changes) -> Result<Result<(), Clash>, JoinError> {
-        let defaults = self.defaults;
+        let defaults = self.stored_defaults.clone();
         self.change("store", move |parts| parts.put_changes(&changes, &defaults, now())).await
     }
 
@@ -136,6 +149,12 @@ impl Subscriptions {
     #[must_use]
     pub fn defaults(&self) -> &Defaults {
         &self.defaults
+    }
+
+    /// What a stored subscription gets that does not say.
+    #[must_use]
+    pub fn stored_defaults(&self) -> &Defaults {
+        &self.stored_defaults
     }
 
     /// Changes the parts, not on a thread that serves events: a big change takes a while.

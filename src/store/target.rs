@@ -1,9 +1,12 @@
-//! Reads where a webhook goes: URL, method, headers. Nothing of them is ever repeated in a problem, except
+//! Reads where deliveries go; of a webhook URL, method, headers. Nothing of them is ever repeated in a problem, except
 //! names: they may all hold secrets.
+
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header::AUTHORIZATION};
 
 use super::{
+    exchange::{AMQP, check_payload, exchange, no_fields_of},
     fields::{At, Names, Table},
     file::Defaults,
     yaml::Notes,
@@ -11,13 +14,25 @@ use super::{
 use crate::{
     config::{did_you_mean, ranges},
     domain::{
-        BadTarget, HttpTarget, OPEN_HEADERS, Payload, RESERVED_HEADER_PREFIXES, RESERVED_HEADERS, TargetUrl,
-        has_placeholder,
+        BadTarget, HttpTarget, OPEN_HEADERS, OrganizationId, Payload, RESERVED_HEADER_PREFIXES, RESERVED_HEADERS,
+        Target, TargetUrl, has_placeholder,
     },
 };
 
-const TARGET: Names =
-    Names { known: &["type", "url", "template", "method", "headers", "timeout"], later: &[], read_only: &[] };
+/// Fields of any target, whatever its type: those of the other type are told apart before.
+const TARGET: Names = Names {
+    known: &["type", "url", "template", "method", "headers", "timeout", "exchange", "routing_key"],
+    later: &[],
+    read_only: &[],
+};
+
+/// The fields that only one type of target has.
+pub(super) struct FieldsOf {
+    pub(super) kind: &'static str,
+    pub(super) own: &'static [&'static str],
+}
+
+const HTTP: FieldsOf = FieldsOf { kind: "http", own: &["url", "template", "method", "headers"] };
 
 /// The most headers a subscription may set.
 const MAX_HEADERS: usize = 20;
@@ -26,32 +41,57 @@ const MAX_HEADERS: usize = 20;
 const MAX_HEADER_BYTES: usize = 4 * 1024;
 
 /// The target of a subscription. A fixed `authorization` becomes one of its headers, and wins over one that is there.
-///
-/// IDEXA's URL is always a template, and its page knows four methods; SmartDocumentor's export is always a POST.
 pub(super) fn target(
     subscription: &Table<'_>,
+    (payload, organization): (Option<Payload>, Option<&OrganizationId>),
+    authorization: Option<&HeaderValue>,
+    defaults: &Defaults,
+    notes: &mut Notes,
+) -> Option<Target> {
+    let at = subscription.required("target", notes)?;
+    let table = at.table(notes)?;
+    let is_amqp = is_amqp(&table, notes)?;
+    no_fields_of(if is_amqp { &HTTP } else { &AMQP }, &table, notes);
+    table.check_names(&TARGET, notes);
+    let payload_at = subscription.get("payload");
+    let fits = payload.map(|payload| check_payload(payload_at.as_ref().unwrap_or(&at), payload, is_amqp, notes));
+    let target = if is_amqp {
+        exchange(subscription, &table, organization, defaults, notes).map(Target::Amqp)
+    } else {
+        // What is said of a payload's URL or method is no news about one that goes over AMQP only.
+        let payload = payload.filter(|payload| payload.goes_over_http());
+        webhook(&at, &table, payload, authorization, defaults, notes).map(Target::Http)
+    };
+    fits.unwrap_or(Some(()))?;
+    target
+}
+
+/// IDEXA's URL is always a template, and its page knows four methods; SmartDocumentor's export is always a POST.
+fn webhook(
+    at: &At<'_>,
+    table: &Table<'_>,
     payload: Option<Payload>,
     authorization: Option<&HeaderValue>,
     defaults: &Defaults,
     notes: &mut Notes,
 ) -> Option<HttpTarget> {
-    let at = subscription.required("target", notes)?;
-    let table = at.table(notes)?;
-    // A target of another type has other fields: one problem is enough.
-    check_type(&table, notes)?;
-    table.check_names(&TARGET, notes);
-    let template = template(&table, payload, notes);
+    let template = template(table, payload, notes);
     let url = table.required("url", notes).and_then(|at| url(&at, template == Some(true), notes));
     let method = table.get("method").map_or(Some(Method::POST), |at| method_of(&at, payload, notes));
     let headers = table.get("headers").map_or_else(|| Some(HeaderMap::new()), |at| headers(&at, notes));
-    let timeout = table.get("timeout").map_or(Some(defaults.timeout), |at| at.duration(ranges::TIMEOUT, notes));
+    let timeout = timeout(table, defaults, notes);
 
     let mut headers = headers?;
     if let Some(value) = authorization {
         headers.insert(AUTHORIZATION, value.clone());
     }
-    check_size(&headers, &at, notes)?;
+    check_size(&headers, at, notes)?;
     Some(HttpTarget { url: url?, template: template?, method: method?, headers, timeout: timeout? })
+}
+
+/// The deadline of one attempt.
+pub(super) fn timeout(target: &Table<'_>, defaults: &Defaults, notes: &mut Notes) -> Option<Duration> {
+    target.get("timeout").map_or(Some(defaults.timeout), |at| at.duration(ranges::TIMEOUT, notes))
 }
 
 /// `None` when headers are larger than a subscription may have them.
@@ -64,15 +104,19 @@ pub(super) fn check_size(headers: &HeaderMap, at: &At<'_>, notes: &mut Notes) ->
     Some(())
 }
 
-/// `None` when the fields are not those of a webhook.
-fn check_type(target: &Table<'_>, notes: &mut Notes) -> Option<()> {
-    let Some(at) = target.get("type") else { return Some(()) };
+/// Whether the target is an exchange; `None` when its type is none that is known. Then its fields are not read: one problem
+/// is enough.
+fn is_amqp(target: &Table<'_>, notes: &mut Notes) -> Option<bool> {
+    let Some(at) = target.get("type") else { return Some(false) };
     match at.text(notes)? {
-        "http" => return Some(()),
-        "amqp" => at.problem(notes, "the target type amqp is not supported yet: expected http"),
-        other => at.problem(notes, format!("expected http, got {other:?}{}", did_you_mean(other, ["http"]))),
+        "http" => Some(false),
+        "amqp" => Some(true),
+        other => {
+            let guess = did_you_mean(other, ["http", "amqp"]);
+            at.problem(notes, format!("expected http or amqp, got {other:?}{guess}"));
+            None
+        }
     }
-    None
 }
 
 pub(super) fn url(at: &At<'_>, template: bool, notes: &mut Notes) -> Option<TargetUrl> {
@@ -107,7 +151,7 @@ fn method_of(at: &At<'_>, payload: Option<Payload>, notes: &mut Notes) -> Option
     let allowed: &[&str] = match payload {
         Some(Payload::Idexa) => &["POST", "PUT", "GET", "DELETE"],
         Some(Payload::SmartDocumentorFile) => &["POST"],
-        Some(Payload::ContractFit | Payload::CloudEvents) | None => &[],
+        Some(Payload::ContractFit | Payload::CloudEvents | Payload::Protobuf) | None => &[],
     };
     if !allowed.is_empty() && !allowed.contains(&text) {
         at.problem(notes, format!("expected {} for this payload, got {text:?}", allowed.join(" or ")));

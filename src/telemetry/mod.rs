@@ -7,6 +7,10 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter, util::SubscriberInitExt as 
 
 use crate::config::{LogConfig, LogFormat};
 
+/// The AMQP client warns of each message that comes back from an exchange without a queue, and shows all of it: a document.
+/// In halves: nothing of the client is used here, it is only named.
+const NO_RETURNED_MESSAGES: &str = concat!("lapin", "::returned_messages=off");
+
 /// Where log lines go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
@@ -58,7 +62,9 @@ where
 }
 
 fn filter(level: &str) -> Result<EnvFilter, InitError> {
-    EnvFilter::builder().parse(level).map_err(|error| InitError::BadLevel { level: level.to_owned(), error })
+    let bad = |error| InitError::BadLevel { level: level.to_owned(), error };
+    let filter = EnvFilter::builder().parse(level).map_err(bad)?;
+    Ok(filter.add_directive(NO_RETURNED_MESSAGES.parse().map_err(bad)?))
 }
 
 fn as_text(format: LogFormat, is_terminal: bool) -> bool {
@@ -85,5 +91,19 @@ mod tests {
             assert!(filter(fine).is_ok(), "{fine}");
         }
         assert!(matches!(filter("docrelay=loud"), Err(InitError::BadLevel { .. })));
+    }
+
+    #[test]
+    fn a_message_that_an_exchange_returns_is_never_shown_at_any_level() {
+        for level in ["info", "trace", "lapin=trace"] {
+            let lines = tracing_subscriber::fmt().with_env_filter(filter(level).unwrap()).with_writer(io::sink);
+            tracing::subscriber::with_default(lines.finish(), || {
+                assert!(
+                    !tracing::enabled!(target: concat!("lapin", "::returned_messages"), tracing::Level::ERROR),
+                    "{level}"
+                );
+                assert!(tracing::enabled!(target: concat!("lapin", "::channel"), tracing::Level::ERROR), "{level}");
+            });
+        }
     }
 }

@@ -107,7 +107,7 @@ impl Client {
         started: Instant,
     ) -> Result<Answer, Failure> {
         let subscription = request.subscription;
-        let deadline = started + subscription.target.timeout;
+        let deadline = started + request.target.timeout;
         let token = self.authorization(subscription, source, None, deadline).await?;
         built.headers_mut().insert(AUTHORIZATION, token.clone());
         let answer = self.exchange(built, request, started).await?;
@@ -127,7 +127,7 @@ impl Client {
         request: &Request<'_>,
         started: Instant,
     ) -> Result<Answer, Failure> {
-        let time = request.subscription.target.timeout;
+        let time = request.target.timeout;
         let exchange = async {
             let response = self.fetch(built).await?;
             let status = response.status();

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::{TemplateError, signature, template};
-use crate::domain::{DeliveryId, DocumentEvent, Subscription, Timestamp};
+use crate::domain::{DeliveryId, DocumentEvent, HttpTarget, Subscription, Timestamp};
 
 static WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 static WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
@@ -32,6 +32,8 @@ pub struct Request<'a> {
     pub event: &'a DocumentEvent,
     /// To whom it is told.
     pub subscription: &'a Subscription,
+    /// The subscription's target.
+    pub target: &'a HttpTarget,
     /// `webhook-id`: the same on every attempt.
     pub delivery: DeliveryId,
     /// Which attempt this is, from 1.
@@ -50,7 +52,7 @@ impl Request<'_> {
     /// # Errors
     /// When the document's id does not fit the URL's template.
     pub(super) fn build(&self) -> Result<reqwest::Request, TemplateError> {
-        let target = &self.subscription.target;
+        let target = self.target;
         let mut url = if target.template {
             template::fill(target.url.as_url(), &self.event.document)?
         } else {
@@ -69,7 +71,7 @@ impl Request<'_> {
     }
 
     fn headers(&self, has_body: bool) -> HeaderMap {
-        let configured = &self.subscription.target.headers;
+        let configured = &self.target.headers;
         let mut headers = HeaderMap::with_capacity(configured.len() + ADDED_HEADERS);
         for (name, value) in configured {
             headers.append(name, value.clone());

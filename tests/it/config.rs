@@ -23,7 +23,9 @@ fn schema() -> jsonschema::Validator {
 }
 
 fn defaults() -> Defaults {
-    Defaults { links: true, ..Defaults::from(&config::load(&[], std::iter::empty()).unwrap()) }
+    let targets = [("URL", "amqp://h/"), ("ALLOW", "b:erp.in")];
+    let environment = targets.map(|(name, value)| (format!("DOCRELAY__TARGETS__AMQP__{name}"), value.to_owned()));
+    Defaults { links: true, ..Defaults::from(&config::load(&[], environment.into_iter()).unwrap()) }
 }
 
 /// What an editor sees that knows YAML and the schema.
@@ -54,7 +56,7 @@ fn the_examples_pass_check_config() {
     let is_well = check_config::run(&[shipped("production.example.toml")], environment.into_iter(), &mut out).unwrap();
     let out = String::from_utf8(out).unwrap();
     assert!(is_well, "{out}");
-    assert!(out.contains("# 4 subscriptions in "), "{out}");
+    assert!(out.contains("# 5 subscriptions in "), "{out}");
 }
 
 #[test]
@@ -87,18 +89,29 @@ const BAD_FILES: [&str; 10] = [
 ];
 
 /// Targets that are accepted.
-const GOOD_TARGETS: [&str; 3] = [
+const GOOD_TARGETS: [&str; 5] = [
     "url: https://h/",
     "url: 'http://h:1/:id', template: true, method: PURGE, timeout: 1m, type: http",
     "url: https://h/, headers: {X-A: b, hostess: c}",
+    "type: amqp, exchange: erp.in, routing_key: a.b, timeout: 5s",
+    "type: amqp, exchange: erp.in, routing_key: ''",
 ];
 
 /// Targets that are refused.
-const BAD_TARGETS: [&str; 15] = [
+const BAD_TARGETS: [&str; 24] = [
     "method: POST",
     "url: ftp://h/",
     "url: h",
     "url: http://h/, type: amqp",
+    "type: amqp",
+    "type: amqp, exchange: ''",
+    "type: amqp, exchange: amq.topic",
+    "type: amqp, exchange: 1",
+    "type: amqp, exchange: erp.in, url: http://h/",
+    "type: amqp, exchange: erp.in, headers: {}",
+    "type: amqp, exchange: erp.in, routing_key: 1",
+    "type: mqtt, exchange: erp.in",
+    "url: http://h/, exchange: erp.in",
     "url: http://h/, template: maybe",
     "url: http://h/, method: 'A B'",
     "url: http://h/, method: post",
@@ -173,15 +186,17 @@ const BAD_FIELDS: [&str; 38] = [
 ];
 
 /// Subscriptions of the products' payloads that are accepted.
-const GOOD_PRODUCTS: [&str; 4] = [
+const GOOD_PRODUCTS: [&str; 6] = [
     "payload: idexa, events: [document_finish], target: {url: 'http://h/:id', method: PUT}",
     "payload: idexa, events: [document_finish], target: {url: 'http://h/?d=:id', template: true}",
     "payload: smartdocumentor_file, events: [document_export], file: {format: PDF, expires_hours: 168}, target: {url: http://h/}",
     "payload: cloudevents, events: [document_export, document_finish, document_text], target: {url: http://h/}",
+    "payload: protobuf, events: [document_export, document_finish, document_text], target: {type: amqp, exchange: erp.in}",
+    "payload: cloudevents, events: [document_text], signing_secrets: [], target: {type: amqp, exchange: erp.in}",
 ];
 
 /// Subscriptions of the products' payloads that are refused.
-const BAD_PRODUCTS: [&str; 10] = [
+const BAD_PRODUCTS: [&str; 15] = [
     "payload: idexa, events: [document_finish], target: {url: http://h/}",
     "payload: idexa, events: [document_finish], target: {url: 'http://h/:id', template: false}",
     "payload: idexa, events: [document_finish], target: {url: 'http://h/:id', method: PATCH}",
@@ -192,6 +207,11 @@ const BAD_PRODUCTS: [&str; 10] = [
     "payload: smartdocumentor_file, events: [document_finish], file: {format: pdf, expires_hours: 1}, target: {url: http://h/}",
     "payload: smartdocumentor_file, events: [document_export], file: {format: pdf, expires_hours: 1}, target: {url: http://h/, method: PUT}",
     "events: [document_finish], target: {url: http://h/}",
+    "events: [document_finish], target: {type: amqp, exchange: erp.in}",
+    "payload: idexa, events: [document_finish], target: {type: amqp, exchange: erp.in}",
+    "payload: smartdocumentor_file, events: [document_export], file: {format: pdf, expires_hours: 1}, target: {type: amqp, exchange: erp.in}",
+    "events: [document_text], auth: {authorization: x}, target: {type: amqp, exchange: erp.in}",
+    "events: [document_text], signing_secrets: [whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw], target: {type: amqp, exchange: erp.in}",
 ];
 
 #[test]

@@ -18,5 +18,6 @@ mod receive;
 mod slow;
 mod store;
 mod support;
+mod targets;
 mod tidy;
 mod webhook;

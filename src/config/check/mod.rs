@@ -1,6 +1,7 @@
 //! From merged layers to a checked [`Config`]: the meaning of every setting, and what several must be together.
 
 mod artifacts;
+mod targets;
 
 use std::{
     collections::HashSet,
@@ -29,12 +30,11 @@ use crate::{
 
 /// Settings whose meaning is still to come. They stand in `default.toml` so that their names are settled; accepting
 /// another value and ignoring it would be a lie.
-const RESERVED: [&str; 15] = [
+const RESERVED: [&str; 14] = [
     "api.public_url",
     "limits.per_second",
     "limits.burst",
     "egress.proxy",
-    "targets.amqp",
     "failed.retention",
     "failed.max_bytes",
     "record.enabled",
@@ -76,8 +76,10 @@ pub fn load(files: &[PathBuf], environment: impl Iterator<Item = (String, String
 }
 
 fn config(read: &mut Reader<'_>, environment: &[(String, String)]) -> Config {
+    let broker = broker(read);
     Config {
-        broker: broker(read),
+        targets: targets::targets(read, &broker),
+        broker,
         events: EventsConfig { max_bytes: read.bytes("events.max_bytes", EVENT_BYTES.0..=EVENT_BYTES.1) },
         subscriptions: SubscriptionsConfig { file: read.parsed("subscriptions.file", path) },
         api: artifacts::api(read),
@@ -166,6 +168,7 @@ fn check_together(read: &mut Reader<'_>, config: &Config) {
         read.problem("broker.results_exchange", "must not be broker.events_exchange: results would come in as events");
     }
     artifacts::check_together(read, config);
+    targets::check_together(read, &config.targets);
 }
 
 fn refuse_reserved(read: &mut Reader<'_>) {

@@ -60,7 +60,6 @@ fn reserved_settings_are_refused_until_they_mean_something() {
     for (name, value) in [
         ("API__PUBLIC_URL", "https://relay.example"),
         ("LIMITS__PER_SECOND", "10"),
-        ("TARGETS__AMQP", "erp"),
         ("RECORD__ENABLED", "true"),
         ("EGRESS__PROXY", "http://proxy:3128"),
         ("TELEMETRY__SAMPLING", "0.1"),
@@ -68,14 +67,12 @@ fn reserved_settings_are_refused_until_they_mean_something() {
         let text = only_problem(with(&[(name, value)]));
         assert!(text.contains("not supported yet") && text.contains(name), "{text}");
     }
-    let text = only_problem(file("[[targets.amqp]]\norganization = \"acme\""));
-    assert!(text.contains("targets.amqp: not supported yet"), "{text}");
 }
 
 #[test]
 fn reserved_settings_may_be_given_as_they_are() {
-    assert!(with(&[("RECORD__ENABLED", "false"), ("TARGETS__AMQP", ""), ("LIMITS__BURST", "0")]).is_ok());
-    assert!(file("[record]\nenabled = false\n[targets]\namqp = []").is_ok());
+    assert!(with(&[("RECORD__ENABLED", "false"), ("LIMITS__BURST", "0")]).is_ok());
+    assert!(file("[record]\nenabled = false\n[archive]\nenabled = false").is_ok());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use super::*;
 use crate::domain::TargetUrl;
 use crate::store::{
-    file::tests::{defaults, one, with},
+    file::tests::{defaults, http, one, with},
     parse,
 };
 
@@ -79,7 +79,7 @@ fn everything_a_client_may_say_is_read() {
 fn a_fixed_authorization_wins_over_a_login() {
     let subscription = one(&with("auth: {authorization: Key x, login: {url: 'http://h/'}}"));
     assert_eq!(subscription.auth, Auth::Fixed);
-    assert_eq!(subscription.target.headers[AUTHORIZATION], "Key x");
+    assert_eq!(http(&subscription).headers[AUTHORIZATION], "Key x");
 }
 
 #[test]

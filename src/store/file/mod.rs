@@ -4,6 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     hash::Hash,
     str::FromStr,
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,7 +16,10 @@ use super::{
 };
 use crate::{
     config::{Config, did_you_mean, ranges},
-    domain::{BadId, EventName, EventSet, LaneKey, Payload, RetryOn, RetryPolicy, State, Subscription, SubscriptionId},
+    domain::{
+        BadId, EventName, EventSet, ExchangePolicy, LaneKey, Payload, RetryOn, RetryPolicy, State, Subscription,
+        SubscriptionId,
+    },
 };
 
 const DOCUMENT: Names = Names { known: &["subscriptions"], later: &[], read_only: &[] };
@@ -44,11 +48,8 @@ const SUBSCRIPTION: Names = Names {
 const RETRY: Names =
     Names { known: &["on", "backoff", "max_attempts", "max_age"], later: &["while_down"], read_only: &[] };
 
-/// A payload that will be known one day.
-const LATER_PAYLOAD: &str = "protobuf";
-
 /// What a subscription gets that does not say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Defaults {
     /// The deadline of one attempt.
     pub timeout: Duration,
@@ -58,6 +59,8 @@ pub struct Defaults {
     pub max_in_flight: u32,
     /// Whether there is an artifact store that links to files can be made for.
     pub links: bool,
+    /// Which organization may use which exchange.
+    pub exchanges: Arc<ExchangePolicy>,
 }
 
 impl From<&Config> for Defaults {
@@ -72,7 +75,17 @@ impl From<&Config> for Defaults {
             },
             max_in_flight: config.limits.max_in_flight,
             links: config.artifacts.place.is_some(),
+            exchanges: Arc::clone(&config.targets.amqp.exchanges),
         }
+    }
+}
+
+impl Defaults {
+    /// The same for what is stored already: the operator's list of exchanges is not asked
+    /// ([`ExchangePolicy::without_list`]).
+    #[must_use]
+    pub fn for_stored(&self) -> Self {
+        Self { exchanges: Arc::new(self.exchanges.without_list()), ..self.clone() }
     }
 }
 
@@ -144,7 +157,7 @@ fn subscription(
     let events = table.required("events", notes).and_then(|at| events(&at, payload, notes));
     let given = auth::auth(&table, notes);
     let fixed = given.as_ref().and_then(|given| given.authorization.as_ref());
-    let target = target::target(&table, payload, fixed, defaults, notes);
+    let target = target::target(&table, (payload, organization.as_ref()), fixed, defaults, notes);
     let file = export::file(&table, payload, notes);
     let signing_secrets = auth::signing_secrets(&table, notes);
     let retry = retry(&table, payload, defaults, notes);
@@ -153,8 +166,8 @@ fn subscription(
 
     let (id, organization, target) = (id?, organization?, target?);
     let (lane, max_in_flight) = match max_in_flight {
-        Some(own) => (LaneKey::of_subscription(&organization, &id, &target.url), own?),
-        None => (LaneKey::of_target(&organization, &target.url), defaults.max_in_flight),
+        Some(own) => (LaneKey::of_subscription(&organization, &id, &target), own?),
+        None => (LaneKey::of_target(&organization, &target), defaults.max_in_flight),
     };
     Some(Subscription {
         name: name.unwrap_or_else(|| Some(id.as_str()))?.to_owned(),
@@ -207,9 +220,7 @@ fn payload(at: &At<'_>, defaults: &Defaults, notes: &mut Notes) -> Option<Payloa
         at.problem(notes, "needs an artifact store that it can link to: set artifacts.url");
         return None;
     }
-    if found.is_none() && name == LATER_PAYLOAD {
-        at.problem(notes, format!("the payload {name} is not supported yet: it comes with AMQP targets"));
-    } else if found.is_none() {
+    if found.is_none() {
         let names = Payload::ALL.map(Payload::as_str);
         at.problem(notes, format!("expected one of {}, got {name:?}{}", names.join(", "), did_you_mean(name, names)));
     }
@@ -252,7 +263,9 @@ fn retry(
     // A review's receiver judges the document: what it says is its verdict.
     let on = match payload {
         Some(Payload::SmartDocumentorFile) => RetryOn::NoResponse,
-        Some(Payload::ContractFit | Payload::Idexa | Payload::CloudEvents) | None => RetryOn::AnyFailure,
+        Some(Payload::ContractFit | Payload::Idexa | Payload::CloudEvents | Payload::Protobuf) | None => {
+            RetryOn::AnyFailure
+        }
     };
     let Some(at) = subscription.get("retry") else { return Some(RetryPolicy { on, ..defaults.retry }) };
     let table = at.table(notes)?;

@@ -5,9 +5,14 @@ use std::time::Instant;
 use http::header::{ACCEPT, AUTHORIZATION};
 
 use super::*;
-use crate::{domain::State, store::Snapshot};
+use crate::{
+    domain::{HttpTarget, State, Target},
+    store::Snapshot,
+};
 
 pub(in crate::store) fn defaults() -> Defaults {
+    let (own, allowed) = (["documents", "documents.results"], ("acme".parse().unwrap(), "erp.in".parse().unwrap()));
+    let exchanges = ExchangePolicy::new("docrelay", own.map(str::to_owned), [allowed]);
     Defaults {
         timeout: Duration::from_secs(15),
         retry: RetryPolicy {
@@ -18,7 +23,14 @@ pub(in crate::store) fn defaults() -> Defaults {
         },
         max_in_flight: 32,
         links: true,
+        exchanges: Arc::new(exchanges),
     }
+}
+
+/// The target of a webhook.
+pub(in crate::store) fn http(subscription: &Subscription) -> &HttpTarget {
+    let Target::Http(target) = &subscription.target else { panic!("{subscription:?}") };
+    target
 }
 
 /// A file with one subscription that has these fields besides what it needs.
@@ -48,12 +60,12 @@ fn a_subscription_that_says_little_gets_the_defaults() {
     let subscription = one(&with(""));
     assert_eq!(subscription.name, "erp");
     assert_eq!(subscription.payload, Payload::ContractFit);
-    assert_eq!(subscription.target.method, "POST");
-    assert_eq!(subscription.target.timeout, Duration::from_secs(15));
+    assert_eq!(http(&subscription).method, "POST");
+    assert_eq!(http(&subscription).timeout, Duration::from_secs(15));
     assert_eq!(subscription.retry, defaults().retry);
     assert_eq!(subscription.max_in_flight, 32);
-    assert_eq!(subscription.lane, LaneKey::of_target(&subscription.organization, &subscription.target.url));
-    assert!(subscription.state == State::Enabled && !subscription.target.template);
+    assert_eq!(subscription.lane, LaneKey::of_target(&subscription.organization, &subscription.target));
+    assert!(subscription.state == State::Enabled && !http(&subscription).template);
     assert!(subscription.inboxes.is_empty() && subscription.projects.is_empty());
 }
 
@@ -87,11 +99,11 @@ subscriptions:
         subscription.events.iter().collect::<Vec<_>>(),
         [EventName::DocumentPredict, EventName::DocumentEvaluate]
     );
-    assert!(subscription.target.template && subscription.state == State::Disabled);
-    assert_eq!(subscription.target.method.as_str(), "PURGE");
-    assert_eq!(subscription.target.timeout, Duration::from_mins(1));
-    assert_eq!(subscription.target.headers[AUTHORIZATION], "Bearer x", "auth wins over headers");
-    assert_eq!(subscription.target.headers.len(), 3);
+    assert!(http(&subscription).template && subscription.state == State::Disabled);
+    assert_eq!(http(&subscription).method.as_str(), "PURGE");
+    assert_eq!(http(&subscription).timeout, Duration::from_mins(1));
+    assert_eq!(http(&subscription).headers[AUTHORIZATION], "Bearer x", "auth wins over headers");
+    assert_eq!(http(&subscription).headers.len(), 3);
     assert_eq!(
         subscription.retry,
         RetryPolicy {
@@ -102,8 +114,8 @@ subscriptions:
         }
     );
     assert_eq!(subscription.max_in_flight, 8);
-    let (organization, url) = (&subscription.organization, &subscription.target.url);
-    assert_eq!(subscription.lane, LaneKey::of_subscription(organization, &subscription.id, url));
+    let (organization, target) = (&subscription.organization, &subscription.target);
+    assert_eq!(subscription.lane, LaneKey::of_subscription(organization, &subscription.id, target));
 }
 
 #[test]
@@ -111,16 +123,16 @@ fn header_values_are_secrets_unless_they_are_known_not_to_be() {
     let headers = "headers: {Accept: text/plain, Content-Type: a/b, User-Agent: x, X-Key: hunter2}";
     let subscription =
         one(&with_target("auth: {authorization: hunter2}", &format!("url: http://h/?k=hunter2, {headers}")));
-    let secret = |name: &str| subscription.target.headers[name].is_sensitive();
+    let secret = |name: &str| http(&subscription).headers[name].is_sensitive();
     assert!(secret("x-key") && secret("authorization"));
     assert!(!secret("accept") && !secret("content-type") && !secret("user-agent"));
-    assert_eq!(subscription.target.headers[ACCEPT], "text/plain");
+    assert_eq!(http(&subscription).headers[ACCEPT], "text/plain");
     assert!(!format!("{subscription:?}").contains("hunter2"), "{subscription:?}");
 }
 
 #[test]
 fn a_colon_id_without_template_is_just_a_path() {
-    assert!(!one(&with_target("", "url: http://h/:id")).target.template);
+    assert!(!http(&one(&with_target("", "url: http://h/:id"))).template);
 }
 
 #[test]
@@ -173,7 +185,7 @@ subscriptions:
   - id: two
     organization: \"\"
     events: document_text
-    target: {type: amqp, exchange: erp.in}
+    target: {type: ampq, exchange: erp.in}
 ";
     let found = parse(text, &defaults()).unwrap_err();
     let has = |field: &str, text: &str| {
@@ -196,7 +208,7 @@ subscriptions:
     has("subscriptions[2].id", "line 6 has it too");
     has("subscriptions[2].organization", "must not be empty");
     has("subscriptions[2].events", "expected a list, got text");
-    has("subscriptions[2].target.type", "amqp is not supported yet");
+    has("subscriptions[2].target.type", "expected http or amqp, got \"ampq\" (did you mean \"amqp\"?)");
     assert_eq!(found.len(), 15, "{found}");
 }
 
@@ -207,8 +219,14 @@ fn single_mistakes_make_single_problems() {
         (with("name: 5"), "name (subscription \"erp\"): expected text, got a number (put it in quotes"),
         (with(&format!("inboxes: [{long}]")), "inboxes[0] (subscription \"erp\"): must have at most 64 bytes, has 65"),
         (with("projects: north"), "projects (subscription \"erp\"): expected a list"),
-        (with("payload: protobuf"), "the payload protobuf is not supported yet"),
-        (with("payload: contract"), "expected one of contractfit, idexa, smartdocumentor_file, cloudevents, got"),
+        (
+            with("payload: protobuf"),
+            "payload (subscription \"erp\"): the payload protobuf does not go to a target of the type http: expected contractfit, idexa, smartdocumentor_file, cloudevents",
+        ),
+        (
+            with("payload: contract"),
+            "expected one of contractfit, idexa, smartdocumentor_file, cloudevents, protobuf, got",
+        ),
         (with("payload: contractfitt"), "did you mean \"contractfit\"?"),
         (with("enabled: yes"), "expected true or false, got text"),
         (with("max_in_flight: 0"), "expected a whole number from 1 to 10000, got 0"),
@@ -260,10 +278,11 @@ fn of(payload: &str, event: &str, more: &str) -> String {
 #[test]
 fn a_payload_carries_its_events_and_no_other() {
     for payload in Payload::ALL {
+        let target = if payload.goes_over_http() { "url: 'http://h/:id'" } else { "type: amqp, exchange: erp.in" };
         let more =
             if payload == Payload::SmartDocumentorFile { "file: {format: pdf, expires_hours: 24}, " } else { "" };
         for event in EventName::ALL {
-            let text = of(payload.as_str(), event.as_str(), &format!("{more}target: {{url: 'http://h/:id'}}"));
+            let text = of(payload.as_str(), event.as_str(), &format!("{more}target: {{{target}}}"));
             match parse(&text, &defaults()) {
                 Ok(found) => assert!(payload.carries(event) && found[0].payload == payload, "{text}"),
                 Err(problems) => {
@@ -280,7 +299,7 @@ fn an_idexa_url_is_always_a_template_and_its_method_one_of_four() {
     let idexa = |target: &str| of("idexa", "document_finish", &format!("target: {{{target}}}"));
     for method in ["POST", "PUT", "GET", "DELETE"] {
         let found = one(&idexa(&format!("url: 'http://h:5000/ocr_feedback/:id', method: {method}")));
-        assert!(found.target.template && found.target.method == method, "{found:?}");
+        assert!(http(&found).template && http(&found).method == method, "{found:?}");
     }
     assert!(problems(&idexa("url: 'http://h:5000/:identity'")).contains("must contain :id"));
     assert!(problems(&idexa("url: 'http://h/:id', template: false")).contains("must be true for the payload idexa"));
@@ -327,7 +346,7 @@ fn at_most_twenty_headers_are_taken() {
         let all: Vec<String> = (0..count).map(|index| format!("x-{index}: v")).collect();
         with_target("", &format!("url: http://h/, headers: {{{}}}", all.join(", ")))
     };
-    assert_eq!(one(&headers(20)).target.headers.len(), 20);
+    assert_eq!(http(&one(&headers(20))).headers.len(), 20);
     assert!(problems(&headers(21)).contains("at most 20 headers, got 21"));
 }
 

@@ -133,7 +133,7 @@ mod tests {
 
     use super::*;
     use crate::domain::{
-        EventName, HttpTarget, LaneKey, Login, Payload, RetryOn, RetryPolicy, State, TargetUrl, TokenSource,
+        EventName, HttpTarget, LaneKey, Login, Payload, RetryOn, RetryPolicy, State, Target, TargetUrl, TokenSource,
     };
 
     fn subscription(id: &str, scheme: &str) -> Subscription {
@@ -146,23 +146,18 @@ mod tests {
             token_attribute: "access_token".into(),
             scheme: scheme.into(),
         };
+        let target = Target::Http(HttpTarget::post(url, Duration::from_secs(15)));
         Subscription {
             id: id.parse().unwrap(),
             name: String::new(),
-            lane: LaneKey::of_target(&organization, &url),
+            lane: LaneKey::of_target(&organization, &target),
             organization,
             inboxes: vec![],
             projects: vec![],
             events: EventName::ALL.into_iter().collect(),
             payload: Payload::ContractFit,
             file: None,
-            target: HttpTarget {
-                url,
-                template: false,
-                method: Method::POST,
-                headers: HeaderMap::new(),
-                timeout: Duration::from_secs(15),
-            },
+            target,
             auth: Auth::Token(Box::new(TokenSource::Login(login))),
             signing_secrets: vec![],
             retry: RetryPolicy {

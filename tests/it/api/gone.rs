@@ -20,7 +20,7 @@ fn state(served: &Served, name: &str) -> State {
 }
 
 async fn disable_filed(store: &Store, subscription: &Subscription) {
-    let fingerprint = subscription.target.url.fingerprint();
+    let fingerprint = subscription.target.fingerprint();
     let disabled = store.disable_filed(&subscription.organization, &subscription.id, fingerprint, "gone", now()).await;
     assert!(disabled.unwrap());
 }

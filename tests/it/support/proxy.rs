@@ -43,6 +43,7 @@ pub(crate) struct Proxy {
     address: SocketAddr,
     state: watch::Sender<State>,
     accepted: Arc<AtomicUsize>,
+    open: Arc<AtomicUsize>,
     _tasks: JoinSet<()>,
 }
 
@@ -54,10 +55,10 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = watch::Sender::new(State { mode: Mode::Pass, generation: 0 });
-        let accepted = Arc::new(AtomicUsize::new(0));
+        let (accepted, open) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, target, state.subscribe(), Arc::clone(&accepted)));
-        Self { address, state, accepted, _tasks: tasks }
+        tasks.spawn(accept(listener, target, state.subscribe(), (Arc::clone(&accepted), Arc::clone(&open))));
+        Self { address, state, accepted, open, _tasks: tasks }
     }
 
     /// The same URL, but through the proxy.
@@ -71,6 +72,11 @@ impl Proxy {
     /// How many connections have come so far, refused ones included.
     pub(crate) fn accepted(&self) -> usize {
         self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// How many connections are open.
+    pub(crate) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
     }
 
     /// Cuts every connection; what is under way in it is lost. New ones are welcome.
@@ -99,18 +105,25 @@ impl Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, target: String, state: watch::Receiver<State>, accepted: Arc<AtomicUsize>) {
+async fn accept(
+    listener: TcpListener,
+    target: String,
+    state: watch::Receiver<State>,
+    (accepted, open): (Arc<AtomicUsize>, Arc<AtomicUsize>),
+) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
         accepted.fetch_add(1, Ordering::Relaxed);
         if state.borrow().mode == Mode::Refuse {
             continue;
         }
-        let (target, state) = (target.clone(), state.clone());
+        let (target, state, open) = (target.clone(), state.clone(), Arc::clone(&open));
         connections.spawn(async move {
             // No broker there: the client sees its connection closed.
             let Ok(broker) = TcpStream::connect(&target).await else { return };
+            open.fetch_add(1, Ordering::Relaxed);
             between(client, broker, state).await;
+            open.fetch_sub(1, Ordering::Relaxed);
         });
         while connections.try_join_next().is_some() {}
     }

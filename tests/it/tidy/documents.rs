@@ -104,7 +104,9 @@ fn every_error_reason_and_outcome_is_explained() {
 
 #[test]
 fn every_example_of_subscriptions_is_accepted() {
-    let config = config::load(&[], std::iter::empty()).unwrap();
+    let targets = [("URL", "amqp://h/"), ("ALLOW", "acme:erp.in")];
+    let targets = targets.map(|(name, value)| (format!("DOCRELAY__TARGETS__AMQP__{name}"), value.to_owned()));
+    let config = config::load(&[], targets.into_iter()).unwrap();
     let (mut examples, mut problems) = (0, Vec::new());
     for file in documents() {
         for block in file.text.split("```yaml\n").skip(1) {

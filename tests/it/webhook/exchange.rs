@@ -9,15 +9,15 @@ use docrelay::{
 use futures_util::future::join_all;
 use http::{HeaderValue, Method, Version};
 
-use super::{GENEROUS, client, event, local_client, send, status, subscription};
+use super::{GENEROUS, client, event, http, http_of, local_client, send, status, subscription};
 use crate::support::receiver::{Receiver, Reply};
 
 #[tokio::test]
 async fn a_request_carries_the_body_and_the_headers_of_the_contract() {
     let receiver = Receiver::ok().await;
     let mut subscription = subscription(&receiver.url("/hooks?key=v"));
-    subscription.target.headers.append("x-env", HeaderValue::from_static("prod"));
-    subscription.target.headers.append("x-env", HeaderValue::from_static("blue"));
+    http(&mut subscription).headers.append("x-env", HeaderValue::from_static("prod"));
+    http(&mut subscription).headers.append("x-env", HeaderValue::from_static("blue"));
     assert_eq!(status(&send(&local_client(), &subscription).await), 200);
 
     let request = receiver.wait_for(1, GENEROUS).await.remove(0);
@@ -40,8 +40,8 @@ async fn a_request_carries_the_body_and_the_headers_of_the_contract() {
 async fn a_configured_content_type_and_user_agent_win() {
     let receiver = Receiver::ok().await;
     let mut subscription = subscription(&receiver.url("/"));
-    subscription.target.headers.insert("content-type", HeaderValue::from_static("application/vnd.x+json"));
-    subscription.target.headers.insert("user-agent", HeaderValue::from_static("theirs"));
+    http(&mut subscription).headers.insert("content-type", HeaderValue::from_static("application/vnd.x+json"));
+    http(&mut subscription).headers.insert("user-agent", HeaderValue::from_static("theirs"));
     send(&local_client(), &subscription).await;
     let request = receiver.wait_for(1, GENEROUS).await.remove(0);
     assert_eq!(request.headers.get_all("content-type").iter().collect::<Vec<_>>(), ["application/vnd.x+json"]);
@@ -54,7 +54,7 @@ async fn get_head_and_delete_carry_no_body_and_other_methods_do() {
     let client = local_client();
     for method in ["GET", "HEAD", "DELETE", "POST", "PUT", "PATCH", "NOTIFY"] {
         let mut subscription = subscription(&receiver.url("/"));
-        subscription.target.method = method.parse::<Method>().unwrap();
+        http(&mut subscription).method = method.parse::<Method>().unwrap();
         assert_eq!(status(&send(&client, &subscription).await), 200, "{method}");
         let request = receiver.recorded().pop().unwrap();
         let bare = matches!(method, "GET" | "HEAD" | "DELETE");
@@ -70,7 +70,7 @@ async fn the_template_is_filled_only_where_the_subscription_says_so() {
     let client = local_client();
     let mut subscription = subscription(&receiver.url("/documents/:id?id=:id"));
     send(&client, &subscription).await;
-    subscription.target.template = true;
+    http(&mut subscription).template = true;
     send(&client, &subscription).await;
     let paths: Vec<_> = receiver.recorded().into_iter().map(|request| request.path).collect();
     assert_eq!(paths, ["/documents/:id?id=:id", "/documents/doc%201?id=doc%201"]);
@@ -80,12 +80,13 @@ async fn the_template_is_filled_only_where_the_subscription_says_so() {
 async fn an_id_that_fits_no_url_is_not_sent() {
     let receiver = Receiver::ok().await;
     let mut subscription = subscription(&receiver.url("/documents/:id"));
-    subscription.target.template = true;
+    http(&mut subscription).template = true;
     let mut event = event();
     event.document = "..".parse().unwrap();
     let request = docrelay::webhook::Request {
         event: &event,
         subscription: &subscription,
+        target: http_of(&subscription),
         delivery: DeliveryId::of(&event.id, &subscription.id),
         attempt: 1,
         began: tokio::time::Instant::now(),
@@ -112,7 +113,7 @@ async fn credentials_in_the_url_are_sent_as_basic_unless_an_authorization_is_con
     let client = local_client();
     let mut subscription = subscription(&receiver.url("/").replace("http://", "http://us%20er:p%40ss@"));
     send(&client, &subscription).await;
-    subscription.target.headers.insert("authorization", HeaderValue::from_static("Bearer x"));
+    http(&mut subscription).headers.insert("authorization", HeaderValue::from_static("Bearer x"));
     send(&client, &subscription).await;
     let sent: Vec<_> = receiver.recorded().iter().map(|request| request.header("authorization").to_owned()).collect();
     assert_eq!(sent, ["Basic dXMgZXI6cEBzcw==", "Bearer x"]);

@@ -17,7 +17,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{GENEROUS, failure, local_client, send, status, subscription};
+use super::{GENEROUS, failure, http, local_client, send, status, subscription};
 use crate::support::receiver::{Receiver, Reply};
 
 /// A server below HTTP: `serve` gets each connection. It stops when the set is dropped.
@@ -114,7 +114,7 @@ async fn a_body_shorter_than_announced_is_reset() {
 async fn a_receiver_that_never_answers_is_timeout_at_the_deadline() {
     let receiver = Receiver::scripted(|_| Reply::hang()).await;
     let mut subscription = subscription(&receiver.url("/"));
-    subscription.target.timeout = Duration::from_millis(200);
+    http(&mut subscription).timeout = Duration::from_millis(200);
     let attempt = send(&local_client(), &subscription).await;
     assert_eq!(failure(&attempt), (FailureKind::Timeout, "no complete answer within 200ms"));
     assert!((Duration::from_millis(200)..GENEROUS).contains(&attempt.latency), "{:?}", attempt.latency);
@@ -131,7 +131,7 @@ async fn a_body_that_never_ends_in_time_is_timeout_although_the_status_was_there
     })
     .await;
     let mut subscription = subscription(&format!("http://{address}/"));
-    subscription.target.timeout = Duration::from_millis(200);
+    http(&mut subscription).timeout = Duration::from_millis(200);
     let attempt = send(&local_client(), &subscription).await;
     assert_eq!(failure(&attempt).0, FailureKind::Timeout, "{attempt:?}");
 }

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, header::CONTENT_TYPE};
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use super::{GENEROUS, client, failure, local_client, send, status, subscription};
+use super::{GENEROUS, client, failure, http, local_client, send, status, subscription};
 use crate::support::receiver::{Receiver, Reply};
 
 /// No answer, log or error may show it.
@@ -95,7 +95,7 @@ async fn the_token_wins_over_headers_and_user_information() {
     let (logins, target) = (numbered(None).await, Receiver::ok().await);
     let url = target.url("/").replace("http://", "http://user:password@");
     let mut subscription = with(Login { scheme: String::new(), ..login(&logins.url("/")) }, &url);
-    subscription.target.headers.insert("authorization", HeaderValue::from_static("Basic x"));
+    http(&mut subscription).headers.insert("authorization", HeaderValue::from_static("Basic x"));
     assert_eq!(status(&send(&local_client(), &subscription).await), 200);
     let sent = target.recorded().remove(0);
     assert_eq!(sent.headers.get_all("authorization").iter().collect::<Vec<_>>(), ["token-0"]);
@@ -252,7 +252,7 @@ async fn a_401_whose_new_login_fails_is_auth() {
 async fn a_fixed_authorization_that_is_refused_asks_for_nothing_more() {
     let target = Receiver::scripted(|_| Reply::status(401)).await;
     let mut subscription = subscription(&target.url("/"));
-    subscription.target.headers.insert("authorization", HeaderValue::from_static("Key x"));
+    http(&mut subscription).headers.insert("authorization", HeaderValue::from_static("Key x"));
     assert_eq!(status(&send(&local_client(), &subscription).await), 401);
     assert_eq!(target.count(), 1);
 }
@@ -262,7 +262,7 @@ async fn one_deadline_covers_login_and_request() {
     const DEADLINE: Duration = Duration::from_secs(2);
     let (hanging, target) = (Receiver::scripted(|_| Reply::hang()).await, Receiver::ok().await);
     let mut subscription = with(login(&hanging.url("/")), &target.url("/"));
-    subscription.target.timeout = DEADLINE;
+    http(&mut subscription).timeout = DEADLINE;
     let client = local_client();
     // The second one waits for the login of the first, and no longer than its own deadline.
     for attempt in join_all([send(&client, &subscription), send(&client, &subscription)]).await {
@@ -275,7 +275,7 @@ async fn one_deadline_covers_login_and_request() {
     let slow = Receiver::scripted(move |_| Reply::ok().body(answer).after(DEADLINE / 4)).await;
     let target = Receiver::scripted(|_| Reply::ok().after(DEADLINE)).await;
     let mut subscription = with(login(&slow.url("/")), &target.url("/"));
-    subscription.target.timeout = DEADLINE;
+    http(&mut subscription).timeout = DEADLINE;
     let attempt = send(&client, &subscription).await;
     assert_eq!(failure(&attempt), (FailureKind::Timeout, "no complete answer within 2s"));
     assert_eq!(target.count(), 1);

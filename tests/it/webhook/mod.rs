@@ -13,12 +13,10 @@ use docrelay::{
     config::EgressConfig,
     domain::{
         Answer, Attempt, Auth, DeliveryId, DocumentEvent, EventName, FailureKind, Happening, HttpTarget, LaneKey,
-        Payload, RetryOn, RetryPolicy, State, Subscription, TargetUrl, now,
+        Payload, RetryOn, RetryPolicy, State, Subscription, Target, TargetUrl, now,
     },
     webhook::{Client, Request},
 };
-use http::{HeaderMap, Method};
-
 /// No test shall wait for this; it only ends one that hangs.
 const GENEROUS: Duration = Duration::from_secs(30);
 
@@ -37,18 +35,18 @@ fn event() -> DocumentEvent {
 
 fn subscription(url: &str) -> Subscription {
     let organization = "org".parse().unwrap();
-    let url = TargetUrl::parse(url).unwrap();
+    let target = Target::Http(HttpTarget::post(TargetUrl::parse(url).unwrap(), GENEROUS));
     Subscription {
         id: "sub".parse().unwrap(),
         name: "a test's".into(),
-        lane: LaneKey::of_target(&organization, &url),
+        lane: LaneKey::of_target(&organization, &target),
         organization,
         inboxes: vec![],
         projects: vec![],
         events: EventName::ALL.into_iter().collect(),
         payload: Payload::ContractFit,
         file: None,
-        target: HttpTarget { url, template: false, method: Method::POST, headers: HeaderMap::new(), timeout: GENEROUS },
+        target,
         auth: Auth::Fixed,
         signing_secrets: Vec::new(),
         retry: RetryPolicy {
@@ -60,6 +58,17 @@ fn subscription(url: &str) -> Subscription {
         max_in_flight: 32,
         state: State::Enabled,
     }
+}
+
+fn http_of(subscription: &Subscription) -> &HttpTarget {
+    let Target::Http(target) = &subscription.target else { panic!("{subscription:?}") };
+    target
+}
+
+/// The target, to be changed.
+fn http(subscription: &mut Subscription) -> &mut HttpTarget {
+    let Target::Http(target) = &mut subscription.target else { panic!("not a webhook") };
+    target
 }
 
 /// A client that may connect to `allow`.
@@ -81,6 +90,7 @@ async fn send(client: &Client, subscription: &Subscription) -> Attempt {
         .send(Request {
             event: &event,
             subscription,
+            target: http_of(subscription),
             delivery,
             attempt: 3,
             at: now(),

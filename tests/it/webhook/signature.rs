@@ -4,7 +4,7 @@ use docrelay::domain::Subscription;
 use http::{HeaderValue, Method};
 use standardwebhooks::Webhook;
 
-use super::{GENEROUS, local_client, send, subscription};
+use super::{GENEROUS, http, local_client, send, subscription};
 use crate::support::receiver::{Receiver, Recorded};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -59,7 +59,7 @@ async fn a_request_that_somebody_changed_is_refused() {
 #[tokio::test]
 async fn a_request_without_a_body_is_signed_over_the_empty_body() {
     for method in [Method::GET, Method::DELETE] {
-        let request = received(&[SECRET], |subscription| subscription.target.method = method).await;
+        let request = received(&[SECRET], |subscription| http(subscription).method = method).await;
         assert!(request.body.is_empty());
         assert!(verifies(SECRET, &request), "{request:?}");
     }
