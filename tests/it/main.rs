@@ -9,6 +9,7 @@
 )]
 
 mod artifacts;
+mod asyncapi;
 mod broker;
 mod cli;
 mod config;
