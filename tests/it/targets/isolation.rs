@@ -53,9 +53,9 @@ async fn exchanges_that_hang_hold_nobody_else_up() {
     }
     let stuck = subscriber.queue(&hanging[0], "#").await;
     for exchange in &hanging[1..] {
-        let (options, none) = (QueueBindOptions::default(), FieldTable::default());
+        let (options, empty) = (QueueBindOptions::default(), FieldTable::default());
         let (queue, exchange) = (stuck.as_str().into(), exchange.as_str().into());
-        subscriber.channel.queue_bind(queue, exchange, "#".into(), options, none).await.unwrap();
+        subscriber.channel.queue_bind(queue, exchange, "#".into(), options, empty).await.unwrap();
     }
     let allowed: Vec<&str> = hanging.iter().chain([&good, &new]).map(String::as_str).collect();
     let publishing = Publishing::new(node.url(), &allowed);
