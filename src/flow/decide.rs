@@ -222,6 +222,52 @@ mod tests {
         assert_eq!((ending.outcome, ending.error.unwrap().0), (Outcome::Exhausted, FailureKind::TooOld));
     }
 
+    fn subscription(rest: &str) -> Arc<Subscription> {
+        let text = format!("subscriptions: [{{id: a, organization: acme, events: [document_text], {rest}}}]");
+        let defaults = crate::store::Defaults {
+            timeout: Duration::from_secs(15),
+            retry: policy(),
+            max_in_flight: 32,
+            links: false,
+            exchanges: Arc::default(),
+        };
+        Arc::new(crate::store::parse(&text, &defaults).unwrap().remove(0))
+    }
+
+    #[test]
+    fn what_is_deleted_disabled_or_gone_is_cancelled_with_its_own_reason_however_old() {
+        let owed = Owed::first("a".parse().unwrap());
+        let plain = subscription("target: {url: http://h/}");
+        let of = |state| Arc::new(Subscription { state, ..(*plain).clone() });
+        let (disabled, gone) = (of(State::Disabled), of(State::Gone));
+        let table = [
+            (Found::Deleted, FailureKind::Deleted),
+            (Found::Known(&disabled), FailureKind::Disabled),
+            (Found::Known(&gone), FailureKind::Gone),
+        ];
+        for (found, kind) in table {
+            for age in [Duration::ZERO, Duration::MAX] {
+                let Start::End(ending) = start(&owed, found, age, Duration::from_secs(1)) else {
+                    panic!("{kind} must end it")
+                };
+                assert_eq!((ending.outcome, ending.error.unwrap().0), (Outcome::Cancelled, kind));
+            }
+        }
+        assert!(matches!(start(&owed, Found::Known(&plain), Duration::ZERO, Duration::ZERO), Start::Attempt(_)));
+    }
+
+    #[test]
+    fn only_a_410_disables_and_never_a_templated_target() {
+        let plain = subscription("target: {url: http://h/}");
+        let templated = subscription("target: {url: 'http://h/:id', template: true}");
+        assert!(disables(&status(410), &plain) && !disables(&status(410), &templated));
+        for code in [200, 404, 409, 411, 500] {
+            assert!(!disables(&status(code), &plain), "{code}");
+        }
+        let silence = Answer::None { kind: FailureKind::Timeout, text: String::new() };
+        assert!(!disables(&silence, &plain));
+    }
+
     proptest! {
         #[test]
         fn every_chain_of_attempts_ends_within_the_cap_in_exactly_one_ending(

@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::snapshot::{Place, Snapshot};
+use super::{edits::Place, snapshot::Snapshot};
 use crate::domain::{Fingerprint, OrganizationId, State, Subscription, SubscriptionId, Timestamp};
 
 /// How many are written in a row, so that looking at what changed never waits for long.

@@ -4,6 +4,7 @@
 mod auth;
 pub mod database;
 mod document;
+mod edits;
 mod exchange;
 mod export;
 mod fields;
@@ -20,11 +21,12 @@ mod yaml;
 
 pub use self::{
     document::{BadDocument, from_document, from_json, lay_over, whole},
+    edits::{Change, Edits, Place},
     file::{Defaults, parse},
     follow::{StoreHandle, StoreSource},
     parts::Clash,
     reload::LoadError,
-    snapshot::{Change, Edits, Found, OrganizationIndex, Place, Snapshot},
+    snapshot::{Found, OrganizationIndex, Snapshot},
     subscriptions::Subscriptions,
     yaml::{FileProblem, FileProblems},
 };

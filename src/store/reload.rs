@@ -13,7 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     file::{Defaults, parse},
     parts::{Clash, Parts},
-    subscriptions::Subscriptions,
+    subscriptions::{Size, Subscriptions},
     yaml::FileProblems,
 };
 use crate::domain::Subscription;
@@ -113,7 +113,7 @@ impl Subscriptions {
     }
 
     async fn put_file(&self, file: Vec<Arc<Subscription>>) -> Result<(), LoadError> {
-        let put = self.change("file", move |parts| parts.put_file(file)).await;
+        let put = self.change("file", Size::Large, move |parts| parts.put_file(file)).await;
         put.map_err(|panicked| LoadError::Unreadable { path: self.path.clone(), cause: io::Error::other(panicked) })?
             .map_err(|clash| LoadError::Clash { path: self.path.clone(), clash })
     }

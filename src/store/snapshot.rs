@@ -1,15 +1,14 @@
 //! All subscriptions at one moment, indexed for matching: by organization, then inbox or project, then event. Immutable:
 //! a change makes another one that shares everything that did not change, and costs what changed.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    hash::Hash,
-    sync::Arc,
-};
+use std::{collections::HashMap, hash::Hash, sync::Arc};
 
 use rpds::HashTrieMapSync;
 
-use super::scope::Scope;
+use super::{
+    edits::{Change, Edits, Kept, Place},
+    scope::Scope,
+};
 use crate::domain::{EventName, InboxId, OrganizationId, ProjectId, State, Subscription, SubscriptionId};
 
 /// All subscriptions at one moment. A clone costs nothing.
@@ -19,16 +18,6 @@ pub struct Snapshot {
     organizations: HashTrieMapSync<OrganizationId, OrganizationIndex>,
     /// Deleted ones, with whose they were, for as long as a delivery may wait.
     deleted: HashTrieMapSync<SubscriptionId, OrganizationId>,
-}
-
-/// A subscription's place in the order of matches: the file's first, then those of the store as they were made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place(i64);
-
-#[derive(Debug, Clone, PartialEq)]
-struct Kept {
-    place: Place,
-    subscription: Arc<Subscription>,
 }
 
 /// The subscriptions of one organization that match: all but those that their owner disabled. Nobody else's can be reached
@@ -51,25 +40,6 @@ pub enum Found<'a> {
     Unknown,
 }
 
-/// What is to become different. What comes later about an id counts.
-#[derive(Debug, Default)]
-pub struct Edits {
-    by_id: BTreeMap<SubscriptionId, Option<Kept>>,
-    /// In order: deletions, and, without an organization, those to be forgotten.
-    deleted: Vec<(SubscriptionId, Option<OrganizationId>)>,
-}
-
-/// How one snapshot differs from the one before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Change {
-    /// Ids that were not there before.
-    pub added: usize,
-    /// Ids whose subscription is another one now.
-    pub changed: usize,
-    /// Ids that are gone.
-    pub removed: usize,
-}
-
 /// Where a subscription is found.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Where {
@@ -81,50 +51,8 @@ enum Where {
 /// What becomes of one scope.
 #[derive(Debug, Default)]
 struct Touched {
-    leave: Vec<Place>,
+    leave: Vec<(Place, Arc<Subscription>)>,
     come: Vec<(Place, Arc<Subscription>)>,
-}
-
-impl Place {
-    /// The place of the subscription at `index` in the file.
-    #[must_use]
-    pub fn in_file(index: usize) -> Self {
-        Self(i64::MIN.saturating_add(i64::try_from(index).unwrap_or(i64::MAX)).min(-1))
-    }
-
-    /// The place of a stored one, by its place among all that are stored.
-    #[must_use]
-    pub fn in_store(sequence: i64) -> Self {
-        Self(sequence.max(0))
-    }
-
-    /// Whether it is a stored one's.
-    #[must_use]
-    pub fn is_in_store(self) -> bool {
-        self.0 >= 0
-    }
-}
-
-impl Edits {
-    /// This subscription is to be there.
-    pub fn put(&mut self, place: Place, subscription: Arc<Subscription>) {
-        self.by_id.insert(subscription.id.clone(), Some(Kept { place, subscription }));
-    }
-
-    /// This one is not to be there.
-    pub fn remove(&mut self, id: SubscriptionId) {
-        self.by_id.insert(id, None);
-    }
-
-    /// That an organization's subscription was deleted is to be known.
-    pub fn bury(&mut self, id: SubscriptionId, organization: OrganizationId) {
-        self.deleted.push((id, Some(organization)));
-    }
-
-    /// That this one was deleted need not be known any more.
-    pub fn forget(&mut self, id: SubscriptionId) {
-        self.deleted.push((id, None));
-    }
 }
 
 impl Snapshot {
@@ -154,12 +82,11 @@ impl Snapshot {
             }
             for kept in old.into_iter().filter(|kept| kept.matches()) {
                 let scopes = organizations.entry(kept.subscription.organization.clone()).or_default();
-                kept.scopes(|scope| scopes.entry(scope).or_default().leave.push(kept.place));
+                kept.scopes(|scope| scopes.entry(scope).or_default().leave.push(kept.clone().into_parts()));
             }
             for kept in new.iter().filter(|kept| kept.matches()) {
                 let scopes = organizations.entry(kept.subscription.organization.clone()).or_default();
-                let come = (kept.place, Arc::clone(&kept.subscription));
-                kept.scopes(|scope| scopes.entry(scope).or_default().come.push(come.clone()));
+                kept.scopes(|scope| scopes.entry(scope).or_default().come.push(kept.clone().into_parts()));
             }
             match new {
                 Some(new) => after.by_id.insert_mut(id, new),
@@ -239,6 +166,10 @@ impl Kept {
         self.subscription.state != State::Disabled
     }
 
+    fn into_parts(self) -> (Place, Arc<Subscription>) {
+        (self.place, self.subscription)
+    }
+
     fn scopes(&self, mut each: impl FnMut(Where)) {
         let Subscription { inboxes, projects, .. } = &*self.subscription;
         if inboxes.is_empty() && projects.is_empty() {
@@ -286,6 +217,8 @@ fn edit<K: Eq + Hash>(scopes: &mut HashTrieMapSync<K, Scope>, name: K, touched: 
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::{collection::vec, prelude::*, sample::select};
 
     use super::*;

@@ -11,11 +11,12 @@ use tokio::{
 
 use super::{
     database::{ChangeCounter, Changes, Loaded},
+    edits::Change,
     file::Defaults,
     gone::ToWrite,
     parts::{Clash, NotLoaded, Parts},
     reload::Stamp,
-    snapshot::{Change, Snapshot},
+    snapshot::Snapshot,
 };
 use crate::domain::{Subscription, SubscriptionId, Timestamp, now};
 
@@ -36,6 +37,18 @@ pub struct Subscriptions {
     pub(super) path: PathBuf,
     /// What the file looked like when it was read first.
     pub(super) first: Option<Stamp>,
+}
+
+/// So few changes take less than handing them to another thread.
+const FEW: usize = 16;
+
+/// How much there is to change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Size {
+    /// Next to nothing.
+    Small,
+    /// Perhaps all of it.
+    Large,
 }
 
 impl Subscriptions {
@@ -137,12 +150,14 @@ impl Subscriptions {
 
     pub(super) async fn put_loaded(&self, loaded: Loaded) -> Result<Result<(), NotLoaded>, JoinError> {
         let defaults = self.stored_defaults.clone();
-        self.change("store", move |parts| parts.put_loaded(&loaded, &defaults)).await
+        self.change("store", Size::Large, move |parts| parts.put_loaded(&loaded, &defaults)).await
     }
 
     pub(super) async fn put_changes(&self, changes: Changes) -> Result<Result<(), Clash>, JoinError> {
         let defaults = self.stored_defaults.clone();
-        self.change("store", move |parts| parts.put_changes(&changes, &defaults, now())).await
+        let size =
+            if changes.rows.len() + changes.gone.len() + changes.filed.len() < FEW { Size::Small } else { Size::Large };
+        self.change("store", size, move |parts| parts.put_changes(&changes, &defaults, now())).await
     }
 
     /// What a subscription gets that does not say.
@@ -157,18 +172,22 @@ impl Subscriptions {
         &self.stored_defaults
     }
 
-    /// Changes the parts, not on a thread that serves events: a big change takes a while.
+    /// Changes the parts; a large change, which takes a while, not on a thread that serves events.
     pub(super) async fn change<E: Send + 'static>(
         &self,
         source: &'static str,
+        size: Size,
         change: impl FnOnce(&mut Parts) -> Result<Change, E> + Send + 'static,
     ) -> Result<Result<(), E>, JoinError> {
         let mut parts: OwnedMutexGuard<Parts> = Arc::clone(&self.parts).lock_owned().await;
-        let (parts, changed) = tokio::task::spawn_blocking(move || {
+        let work = move || {
             let changed = change(&mut parts);
             (parts, changed)
-        })
-        .await?;
+        };
+        let (parts, changed) = match size {
+            Size::Small => work(),
+            Size::Large => tokio::task::spawn_blocking(work).await?,
+        };
         let change = match changed {
             Ok(change) => change,
             Err(error) => return Ok(Err(error)),

@@ -37,6 +37,7 @@ macro_rules! conformance {
             the_database_itself_refuses_a_second_of_a_kind
             deleting_makes_room_for_another_of_its_kind
             what_the_system_disables_says_why_and_is_told_once
+            deletions_are_loaded_while_they_matter_the_oldest_first
             secrets_are_encrypted_at_rest_and_open_with_any_key_of_the_ring
             without_a_key_nothing_secret_is_stored
             secrets_of_another_row_do_not_open
@@ -45,6 +46,13 @@ macro_rules! conformance {
             many_may_open_an_empty_database_at_once
             a_database_that_is_opened_again_is_as_it_was
             a_database_that_is_gone_is_an_error_of_each_call
+        }
+        $crate::store::conformance::conformance! {
+            filed, $database:
+            what_is_known_of_the_files_is_loaded_and_followed
+            a_filed_one_is_disabled_once_for_each_url_and_enabled_again
+            following_the_files_passes_no_other_change
+            a_database_of_version_1_gets_its_new_table
         }
         $crate::store::conformance::conformance! {
             keys, $database:
@@ -379,13 +387,31 @@ pub(super) async fn resealing_leaves_nothing_under_an_old_key_and_can_be_done_be
     }
 }
 
+pub(super) async fn deletions_are_loaded_while_they_matter_the_oldest_first(database: Database) {
+    let store = database.open().await;
+    let (acme, now) = (organization("acme"), docrelay::domain::now());
+    for name in ["kept", "old", "b", "a"] {
+        store.insert(&new(name), at(0)).await.unwrap();
+    }
+    // at(0) is years ago: whatever waited for it has ended.
+    assert!(store.delete(&acme, &id("old"), at(1)).await.unwrap());
+    for name in ["b", "a"] {
+        assert!(store.delete(&acme, &id(name), now).await.unwrap());
+    }
+    let loaded = store.load_all().await.unwrap();
+    assert_eq!(ids(&loaded.rows), ["kept"]);
+    let gone: Vec<_> = loaded.gone.iter().map(|it| (it.id.as_str(), it.organization.as_str())).collect();
+    assert_eq!(gone, [("b", "acme"), ("a", "acme")]);
+    assert_eq!(store.changes_since(ChangeCounter::default()).await.unwrap().gone.len(), 3, "who follows misses none");
+}
+
 pub(super) async fn a_newer_schema_is_refused_with_both_versions(database: Database) {
     database.open().await.close().await;
     database.execute("INSERT INTO schema_version (version) VALUES (77)").await;
     let refused = Store::open(&database.url, database.keys.clone()).await.unwrap_err();
-    assert!(matches!(refused, StoreError::Newer { found: 77, known: 1 }), "{refused:?}");
+    assert!(matches!(refused, StoreError::Newer { found: 77, known: 2 }), "{refused:?}");
     let text = refused.to_string();
-    assert!(text.contains("version 77") && text.contains("up to 1"), "{text}");
+    assert!(text.contains("version 77") && text.contains("up to 2"), "{text}");
 }
 
 pub(super) async fn many_may_open_an_empty_database_at_once(database: Database) {

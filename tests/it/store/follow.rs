@@ -4,10 +4,10 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use docrelay::{
     config,
-    domain::{State, Subscription},
+    domain::{State, Subscription, now},
     secrets::KeyRing,
     store::{
-        Defaults, Snapshot, StoreHandle, StoreSource, Subscriptions,
+        Defaults, Found, Snapshot, StoreHandle, StoreSource, Subscriptions,
         database::{Content, NewSubscription, Store, StoreError},
     },
 };
@@ -40,8 +40,13 @@ pub(crate) struct Followed {
 impl Followed {
     /// A file with one subscription, `filed`, and the database.
     pub(crate) async fn of(database: &Database) -> Self {
+        Self::with(database, &text("filed")).await
+    }
+
+    /// A file, and the database.
+    async fn with(database: &Database, text: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        write(folder.path(), "filed");
+        write_text(folder.path(), text);
         let defaults = Defaults::from(&config::load(&[], std::iter::empty()).unwrap());
         let subscriptions = Subscriptions::load(folder.path().join("subscriptions.yaml"), defaults).await.unwrap();
         let subscriptions = Arc::new(subscriptions.beside_a_store());
@@ -56,6 +61,10 @@ impl Followed {
     pub(crate) async fn until_loaded(&self, count: usize) {
         let mut loaded = self.subscriptions.loaded();
         timeout(DEADLINE, loaded.wait_for(|loaded| *loaded == Some(count))).await.unwrap().unwrap();
+    }
+
+    pub(crate) fn handle(&self) -> StoreHandle {
+        self.handle.clone()
     }
 
     fn current(&self) -> Arc<Snapshot> {
@@ -73,10 +82,15 @@ impl Followed {
     }
 }
 
+fn text(name: &str) -> String {
+    format!("subscriptions: [{{id: {name}, organization: acme, events: [document_text], target: {{url: http://h/}}}}]")
+}
+
 fn write(folder: &Path, name: &str) {
-    let text = format!(
-        "subscriptions: [{{id: {name}, organization: acme, events: [document_text], target: {{url: http://h/}}}}]"
-    );
+    write_text(folder, &text(name));
+}
+
+fn write_text(folder: &Path, text: &str) {
     std::fs::write(folder.join("new"), text).unwrap();
     std::fs::rename(folder.join("new"), folder.join("subscriptions.yaml")).unwrap();
 }
@@ -203,6 +217,133 @@ async fn a_new_file_with_an_id_of_the_store_is_refused() {
     write(followed.folder.path(), "fine");
     reload.notify_one();
     eventually("the good file", || async { followed.get("fine") }).await;
+    followed.end().await;
+}
+
+#[tokio::test]
+async fn what_was_deleted_is_known_as_deleted_and_what_is_only_absent_is_not() {
+    let database = Database::sqlite().await;
+    let store = database.open().await;
+    let acme = organization("acme");
+    for name in ["a", "b", "c"] {
+        store.insert(&stored(name), at(0)).await.unwrap();
+    }
+    store.delete(&acme, &id("a"), now()).await.unwrap();
+    let followed = Followed::of(&database).await;
+    followed.until_loaded(3).await;
+    assert_eq!(followed.current().find(&acme, &id("a")), Found::Deleted, "known from the load");
+    store.delete(&acme, &id("b"), now()).await.unwrap();
+    followed.until_loaded(2).await;
+    assert_eq!(followed.current().find(&acme, &id("b")), Found::Deleted, "known from the change");
+    assert_eq!(followed.current().find(&organization("other"), &id("b")), Found::Unknown);
+    // A backup of before the deletions, and without one that nobody deleted.
+    database.execute("UPDATE change_counter SET value = 1; DELETE FROM subscriptions WHERE id IN ('b', 'c')").await;
+    followed.until_loaded(1).await;
+    let current = followed.current();
+    assert_eq!((current.find(&acme, &id("b")), current.find(&acme, &id("c"))), (Found::Unknown, Found::Unknown));
+    assert_eq!(current.find(&acme, &id("a")), Found::Deleted);
+    followed.end().await;
+}
+
+#[tokio::test]
+async fn what_is_gone_while_the_store_is_away_is_written_once_it_answers_again() {
+    let database = Database::sqlite().await;
+    let store = database.open().await;
+    store.insert(&stored("a"), at(0)).await.unwrap();
+    let mut followed = Followed::of(&database).await;
+    followed.until_loaded(2).await;
+    store.close().await;
+    database.hide(true);
+    timeout(DEADLINE, followed.answers.wait_for(|answers| !answers)).await.unwrap().unwrap();
+    for name in ["a", "filed"] {
+        let it = followed.get(name).unwrap();
+        assert!(followed.subscriptions.disable_gone(&it, now()).await, "{name}");
+        assert!(!followed.subscriptions.disable_gone(&it, now()).await, "{name} is disabled already");
+        assert_eq!(followed.get(name).unwrap().state, State::Gone, "{name} is disabled here at once");
+    }
+    // What upstream was not told of is not written: a crash would leave it untold for ever.
+    followed.subscriptions.gone_was_told(&id("a")).await;
+    database.hide(false);
+    timeout(DEADLINE, followed.answers.wait_for(|answers| *answers)).await.unwrap().unwrap();
+    let store = database.open().await;
+    let acme = organization("acme");
+    eventually("the stored one in the store", || async {
+        store.get(&acme, &id("a")).await.unwrap()?.disabled_reason.filter(|reason| reason == "gone")
+    })
+    .await;
+    assert!(store.load_all().await.unwrap().filed.is_empty());
+    followed.subscriptions.gone_was_told(&id("filed")).await;
+    eventually("the file's in the store", || async { store.load_all().await.unwrap().filed.pop() }).await;
+
+    // Its owner enables the one, and the operator the other.
+    store.update(&acme, &id("a"), None, &document("https://first/"), at(1)).await.unwrap();
+    assert!(store.enable_filed(&acme, &id("filed")).await.unwrap());
+    for name in ["a", "filed"] {
+        eventually(name, || async { followed.get(name).filter(|it| it.state == State::Enabled) }).await;
+    }
+    followed.end().await;
+}
+
+#[tokio::test]
+async fn what_is_gone_here_is_gone_on_another_replica_within_a_second() {
+    let database = Database::sqlite().await;
+    database.open().await.insert(&stored("a"), at(0)).await.unwrap();
+    let (here, there) = tokio::join!(Followed::of(&database), Followed::of(&database));
+    tokio::join!(here.until_loaded(2), there.until_loaded(2));
+    let begun = tokio::time::Instant::now();
+    for name in ["a", "filed"] {
+        assert!(here.subscriptions.disable_gone(&here.get(name).unwrap(), now()).await);
+        here.subscriptions.gone_was_told(&id(name)).await;
+    }
+    for name in ["a", "filed"] {
+        eventually(name, || async { there.get(name).filter(|it| it.state == State::Gone) }).await;
+        // And it is no news there any more.
+        assert!(!there.subscriptions.disable_gone(&there.get(name).unwrap(), now()).await);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10), "a second, and what a busy machine takes");
+    here.end().await;
+    there.end().await;
+}
+
+#[tokio::test]
+async fn an_idexa_subscription_of_the_file_beside_a_stored_one_is_refused() {
+    let database = Database::sqlite().await;
+    let store = database.open().await;
+    let idexa = r#"{"payload": "idexa", "events": ["document_finish"], "target": {"url": "https://h/:id"}}"#;
+    let singular = NewSubscription { singular: Some("0".to_owned()), content: super::content(idexa), ..new("a") };
+    store.insert(&singular, at(0)).await.unwrap();
+    let followed = Followed::of(&database).await;
+    followed.until_loaded(2).await;
+    let reload = Arc::new(tokio::sync::Notify::new());
+    followed.subscriptions.watch(&followed.tracker, followed.stop.clone(), Arc::clone(&reload));
+    let filed = |name: &str, organization: &str| {
+        format!(
+            "subscriptions: [{{id: {name}, organization: {organization}, payload: idexa, events: [document_finish], \
+             target: {{url: 'http://h/:id'}}}}]"
+        )
+    };
+    write_text(followed.folder.path(), &filed("mine", "acme"));
+    reload.notify_one();
+    // What comes after it is in force, so it has been read.
+    store.insert(&stored("b"), at(1)).await.unwrap();
+    followed.until_loaded(3).await;
+    assert!(followed.get("filed").is_some() && followed.get("mine").is_none());
+    store.delete(&organization("acme"), &id("b"), now()).await.unwrap();
+    write_text(followed.folder.path(), &filed("theirs", "other"));
+    reload.notify_one();
+    eventually("another organization's", || async { followed.get("theirs") }).await;
+    store.delete(&organization("acme"), &id("a"), now()).await.unwrap();
+    followed.until_loaded(1).await;
+    write_text(followed.folder.path(), &filed("mine", "acme"));
+    reload.notify_one();
+    eventually("the only one", || async { followed.get("mine") }).await;
+    followed.end().await;
+
+    // At a first load nothing comes into force.
+    store.insert(&NewSubscription { id: id("c"), ..singular }, at(1)).await.unwrap();
+    let followed = Followed::with(&database, &filed("mine", "acme")).await;
+    let complete = timeout(Duration::from_millis(1200), followed.until_loaded(2)).await;
+    assert!(complete.is_err() && followed.subscriptions.loaded().borrow().is_none());
     followed.end().await;
 }
 

@@ -1,6 +1,7 @@
 //! The database of subscriptions: one suite, and each of its tests on SQLite and on PostgreSQL.
 
 mod conformance;
+mod filed;
 pub(crate) mod follow;
 mod keys;
 mod postgres;
@@ -73,6 +74,14 @@ impl Database {
     /// The one blob that it gives.
     pub(crate) async fn blob(&self, sql: &str) -> Vec<u8> {
         sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut connect(&self.url).await).await.unwrap()
+    }
+
+    /// Makes the file go away, or come back.
+    pub(crate) fn hide(&self, hidden: bool) {
+        let file = self.file.as_ref().expect("only with SQLite");
+        let away = file.with_extension("away");
+        let (from, to) = if hidden { (file, &away) } else { (&away, file) };
+        std::fs::rename(from, to).unwrap();
     }
 
     /// Makes the database go away for good.

@@ -1,6 +1,9 @@
 //! What the subscriptions in force are put together of: the file's, the database's at one value of its counter, deletions,
 //! and targets that are gone. A change costs what it changes. Pure but for a log line about each row that cannot be read.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
@@ -9,9 +12,10 @@ use std::{
 use super::{
     database::{ChangeCounter, Changes, FiledRow, Loaded, Row, TOMBSTONE_AGE, TOMBSTONES, Tombstone},
     document::{BadDocument, from_document, state},
+    edits::{Change, Edits, Place},
     file::Defaults,
     gone::{GoneTargets, ToWrite},
-    snapshot::{Change, Edits, Place, Snapshot},
+    snapshot::Snapshot,
 };
 use crate::domain::{OrganizationId, Payload, State, Subscription, SubscriptionId, Timestamp};
 

@@ -1,0 +1,126 @@
+//! What is put together, and what is forgotten.
+
+use super::*;
+use crate::{
+    domain::{TargetUrl, now},
+    store::{Found, file::tests::defaults, parse},
+};
+
+fn file(host: &str, claim: &str) -> Vec<Arc<Subscription>> {
+    let text = format!(
+        "subscriptions: [{{id: a, organization: acme, events: [document_text], target: {{url: 'http://{host}/'}}{claim}}}]"
+    );
+    parse(&text, &defaults()).unwrap().into_iter().map(Arc::new).collect()
+}
+
+fn state(parts: &Parts) -> State {
+    parts.snapshot().by_id(&id()).unwrap().state
+}
+
+fn id() -> SubscriptionId {
+    "a".parse().unwrap()
+}
+
+fn tombstones(count: usize, at: Timestamp) -> Vec<Tombstone> {
+    let of = |number| Tombstone {
+        id: format!("t{number}").parse().unwrap(),
+        organization: "acme".parse().unwrap(),
+        deleted_at: at,
+        changed: ChangeCounter::default(),
+    };
+    (0..count).map(of).collect()
+}
+
+fn bury(parts: &mut Parts, gone: Vec<Tombstone>, now: Timestamp) {
+    parts.put_changes(&Changes { gone, ..Changes::default() }, &defaults(), now).unwrap();
+}
+
+fn is_known(parts: &Parts, number: usize) -> bool {
+    let found = parts.snapshot().find(&"acme".parse().unwrap(), &format!("t{number}").parse().unwrap());
+    found == Found::Deleted
+}
+
+#[test]
+fn deletions_are_forgotten_when_no_delivery_can_wait_any_more_and_when_there_are_too_many() {
+    let (mut parts, begin) = (Parts::default(), now());
+    bury(&mut parts, tombstones(1, begin), begin);
+    bury(&mut parts, Vec::new(), begin.after(crate::domain::MAX_RETRY_AGE));
+    assert!(is_known(&parts, 0));
+    bury(&mut parts, Vec::new(), begin.after(TOMBSTONE_AGE * 2));
+    assert!(!is_known(&parts, 0));
+
+    bury(&mut parts, tombstones(TOMBSTONES + 2, begin), begin);
+    let known = [0, 1, 2, TOMBSTONES + 1].map(|number| is_known(&parts, number));
+    assert_eq!(known, [false, false, true, true], "the oldest first");
+    assert_eq!(parts.deleted.len(), TOMBSTONES);
+}
+
+#[test]
+fn what_is_learnt_of_a_target_outlives_the_file_that_says_the_same_and_no_other_url() {
+    let mut parts = Parts::of_file(file("one", ""));
+    let before = Arc::clone(parts.snapshot().by_id(&id()).unwrap());
+    assert!(parts.learn_gone(&before, now()) && !parts.learn_gone(&before, now()), "once");
+    assert_eq!(state(&parts), State::Gone);
+    parts.put_file(file("one", ", name: New")).unwrap();
+    assert_eq!(state(&parts), State::Gone);
+    parts.put_file(file("one", ", enabled: false")).unwrap();
+    assert_eq!(state(&parts), State::Disabled, "what its owner says is stronger");
+    parts.put_file(file("two", "")).unwrap();
+    assert_eq!(state(&parts), State::Enabled);
+    assert!(!parts.learn_gone(&before, now()), "an answer of the former address says nothing of this one");
+    assert_eq!(state(&parts), State::Enabled);
+}
+
+#[test]
+fn what_the_store_knows_of_the_file_holds_for_one_url_and_until_it_is_taken_back() {
+    let mut parts = Parts::of_file(file("one", ""));
+    let row = |host: &str, reason: Option<&str>| FiledRow {
+        organization: "acme".parse().unwrap(),
+        id: id(),
+        fingerprint: TargetUrl::parse(&format!("http://{host}/")).unwrap().fingerprint(),
+        reason: reason.map(str::to_owned),
+        disabled_at: now(),
+    };
+    let mut put = |row: FiledRow| {
+        parts.put_changes(&Changes { filed: vec![row], ..Changes::default() }, &defaults(), now()).unwrap();
+        state(&parts)
+    };
+    assert_eq!(put(row("other", Some("gone"))), State::Enabled);
+    assert_eq!(put(row("one", Some("gone"))), State::Gone);
+    assert_eq!(put(FiledRow { organization: "rival".parse().unwrap(), ..row("one", None) }), State::Gone);
+    assert_eq!(put(row("one", None)), State::Enabled);
+}
+
+#[test]
+fn the_store_is_told_only_what_upstream_was_told_and_only_while_it_is_so() {
+    let mut parts = Parts::of_file(file("one", ""));
+    let before = Arc::clone(parts.snapshot().by_id(&id()).unwrap());
+    assert!(parts.learn_gone(&before, now()));
+    assert_eq!(parts.gone_to_write(), []);
+    parts.gone_was_told(&id());
+    let written = parts.gone_to_write().remove(0);
+    assert_eq!((&written.id, written.fingerprint), (&id(), before.target.fingerprint()));
+    parts.gone_was_written(&written);
+    assert_eq!(parts.gone_to_write(), []);
+    parts.put_file(file("one", ", name: New")).unwrap();
+    assert_eq!(state(&parts), State::Gone, "although the store has not told it back yet");
+
+    let mut parts = Parts::of_file(file("one", ""));
+    assert!(parts.learn_gone(&before, now()));
+    parts.gone_was_told(&id());
+    parts.put_file(file("two", "")).unwrap();
+    assert_eq!(parts.gone_to_write(), [], "it goes somewhere else by now");
+}
+
+#[test]
+fn a_clash_names_both() {
+    let text = "subscriptions: [{id: mine, organization: acme, payload: idexa, events: [document_finish], target: {url: 'http://h/:id'}}]";
+    let idexa: Vec<_> = parse(text, &defaults()).unwrap().into_iter().map(Arc::new).collect();
+    let mut parts = Parts::default();
+    parts.singular.insert("acme".parse().unwrap(), "theirs".parse().unwrap());
+    let refused = parts.put_file(idexa.clone()).unwrap_err().to_string();
+    assert!(refused.contains("acme") && refused.contains("mine") && refused.contains("theirs"), "{refused}");
+    assert!(parts.snapshot().is_empty(), "refused as a whole");
+    parts.singular.clear();
+    parts.put_file(idexa).unwrap();
+}
