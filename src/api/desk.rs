@@ -230,10 +230,10 @@ impl Desk {
         Ok(())
     }
 
-    /// The one thing that can be changed about one that the file declares: that the system disabled it.
+    /// The file says what its subscriptions are; that one's target is not gone any more, it cannot say.
     async fn enable_declared(&self, declared: &Subscription, patch: &Json) -> Result<Shown, Refusal> {
         let is_to_be_enabled = patch.len() == 1 && patch.get("enabled") == Some(&true.into());
-        if !is_to_be_enabled || declared.state == State::Disabled {
+        if !is_to_be_enabled || declared.state != State::Gone {
             return Err(Refusal::Declared);
         }
         self.store()?.enable_filed(&declared.organization, &declared.id).await?;

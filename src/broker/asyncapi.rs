@@ -8,6 +8,7 @@ use crate::domain::{EventName, MAX_ID_BYTES, Outcome};
 
 const EVENT_PROTO: &str = include_str!("../../proto/docrelay/v1/event.proto");
 const RESULT_PROTO: &str = include_str!("../../proto/docrelay/v1/result.proto");
+const DISABLED_PROTO: &str = include_str!("../../proto/docrelay/v1/disabled.proto");
 
 /// How `AsyncAPI` calls the proto files' syntax.
 const SCHEMA_FORMAT: &str = "application/vnd.google.protobuf;version=3";
@@ -32,40 +33,61 @@ pub fn document(names: &Names) -> Value {
                 "description": "The RabbitMQ of broker.url; `amqps` as well."
             }
         },
-        "channels": { "events": events(names), "results": results(names) },
-        "operations": {
-            "receiveEvent": {
-                "action": "receive",
-                "channel": { "$ref": "#/channels/events" },
-                "title": "Publish document events",
-                "summary": "Upstream publishes persistent messages, with confirms; docrelay delivers each to every subscription that matches. It routes by the content, never by the key.",
-                "messages": [{ "$ref": "#/channels/events/messages/documentEvent" }]
-            },
-            "sendResult": {
-                "action": "send",
-                "channel": { "$ref": "#/channels/results" },
-                "title": "Hear of results",
-                "summary": "What became of every attempt and every delivery. Bind a queue of your own; nobody has to.",
-                "messages": [{ "$ref": "#/channels/results/messages/deliveryResult" }]
-            }
-        },
+        "channels": { "events": events(names), "results": results(names), "disabled": disabled(names) },
+        "operations": operations(),
         "components": {
-            "messages": {
-                "documentEvent": message(
-                    codec::EVENT_TYPE,
-                    "Something happened to a document",
-                    "`message_id` is the event's id; a producer that repeats itself reuses it. Properties that are missing are accepted, wrong ones are set aside in the dead letters.",
-                    EVENT_PROTO,
-                ),
-                "deliveryResult": message(
-                    codec::RESULT_TYPE,
-                    "What became of a delivery, or of one attempt of it",
-                    "`message_id` is the same for every repeat of the same result.",
-                    RESULT_PROTO,
-                )
-            },
+            "messages": messages(),
             "messageTraits": { "traced": { "headers": trace_headers() } }
         }
+    })
+}
+
+fn operations() -> Value {
+    json!({
+        "receiveEvent": {
+            "action": "receive",
+            "channel": { "$ref": "#/channels/events" },
+            "title": "Publish document events",
+            "summary": "Upstream publishes persistent messages, with confirms; docrelay delivers each to every subscription that matches. It routes by the content, never by the key.",
+            "messages": [{ "$ref": "#/channels/events/messages/documentEvent" }]
+        },
+        "sendResult": {
+            "action": "send",
+            "channel": { "$ref": "#/channels/results" },
+            "title": "Hear of results",
+            "summary": "What became of every attempt and every delivery. Bind a queue of your own; nobody has to.",
+            "messages": [{ "$ref": "#/channels/results/messages/deliveryResult" }]
+        },
+        "sendDisabled": {
+            "action": "send",
+            "channel": { "$ref": "#/channels/disabled" },
+            "title": "Hear of subscriptions that docrelay disabled",
+            "summary": "Once for each time that a target answered 410 Gone.",
+            "messages": [{ "$ref": "#/channels/disabled/messages/subscriptionDisabled" }]
+        }
+    })
+}
+
+fn messages() -> Value {
+    json!({
+        "documentEvent": message(
+            codec::EVENT_TYPE,
+            "Something happened to a document",
+            "`message_id` is the event's id; a producer that repeats itself reuses it. Properties that are missing are accepted, wrong ones are set aside in the dead letters.",
+            EVENT_PROTO,
+        ),
+        "deliveryResult": message(
+            codec::RESULT_TYPE,
+            "What became of a delivery, or of one attempt of it",
+            "`message_id` is the same for every repeat of the same result.",
+            RESULT_PROTO,
+        ),
+        "subscriptionDisabled": message(
+            codec::DISABLED_TYPE,
+            "A subscription was disabled by docrelay itself",
+            "`message_id` is the same for every repeat of the same message.",
+            DISABLED_PROTO,
+        )
     })
 }
 
@@ -87,6 +109,17 @@ fn results(names: &Names) -> Value {
         "servers": [{ "$ref": "#/servers/broker" }],
         "parameters": parameters(&["outcome", "event", "organization", "inbox"]),
         "messages": { "deliveryResult": { "$ref": "#/components/messages/deliveryResult" } },
+        "bindings": topic(&names.results_exchange)
+    })
+}
+
+fn disabled(names: &Names) -> Value {
+    json!({
+        "address": "subscription_disabled.{organization}",
+        "title": "Disabled subscriptions",
+        "servers": [{ "$ref": "#/servers/broker" }],
+        "parameters": parameters(&["organization"]),
+        "messages": { "subscriptionDisabled": { "$ref": "#/components/messages/subscriptionDisabled" } },
         "bindings": topic(&names.results_exchange)
     })
 }

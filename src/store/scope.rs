@@ -54,7 +54,7 @@ impl Scope {
                     chunk.remove(index);
                 }
             }
-            while let Some(coming) = come.next_if(&is_here) {
+            while let Some(coming) = come.next_if(is_here) {
                 changed.get_or_insert_with(|| chunk.to_vec()).push(coming);
             }
             match changed {

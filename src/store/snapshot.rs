@@ -117,6 +117,7 @@ impl Snapshot {
     }
 
     /// The same with its place.
+    #[must_use]
     pub fn placed(&self, id: &SubscriptionId) -> Option<(Place, &Arc<Subscription>)> {
         self.by_id.get(id).map(|kept| (kept.place, &kept.subscription))
     }
@@ -175,8 +176,12 @@ impl Kept {
         if inboxes.is_empty() && projects.is_empty() {
             each(Where::Anywhere);
         }
-        inboxes.iter().for_each(|inbox| each(Where::Inbox(inbox.clone())));
-        projects.iter().for_each(|project| each(Where::Project(project.clone())));
+        for inbox in inboxes {
+            each(Where::Inbox(inbox.clone()));
+        }
+        for project in projects {
+            each(Where::Project(project.clone()));
+        }
     }
 }
 
@@ -261,19 +266,16 @@ mod tests {
                 let mut edits = Edits::default();
                 for Step { id, put } in batch {
                     let id: SubscriptionId = id.parse().unwrap();
-                    match put {
-                        Some((place, rest)) => {
-                            // No two have the same place.
-                            let own = i64::try_from(IDS.iter().position(|it| *it == id.as_str()).unwrap()).unwrap();
-                            let place = Place::in_store(place * 10 + own);
-                            let subscription = subscription(id.as_str(), &rest);
-                            edits.put(place, Arc::clone(&subscription));
-                            kept.insert(id, (place, subscription));
-                        }
-                        None => {
-                            edits.remove(id.clone());
-                            kept.remove(&id);
-                        }
+                    if let Some((place, rest)) = put {
+                        // No two have the same place.
+                        let own = i64::try_from(IDS.iter().position(|it| *it == id.as_str()).unwrap()).unwrap();
+                        let place = Place::in_store(place * 10 + own);
+                        let subscription = subscription(id.as_str(), &rest);
+                        edits.put(place, Arc::clone(&subscription));
+                        kept.insert(id, (place, subscription));
+                    } else {
+                        edits.remove(id.clone());
+                        kept.remove(&id);
                     }
                 }
                 changed = changed.edited(edits).0;

@@ -130,9 +130,13 @@ impl Parts {
         for (row, cause) in left_out {
             tell(row, &cause);
         }
-        absent.into_iter().for_each(|id| edits.remove(id));
+        for id in absent {
+            edits.remove(id);
+        }
         self.singular = loaded.rows.iter().filter_map(singular).collect();
-        self.deleted.drain(..).for_each(|(_, id)| edits.forget(id));
+        for (_, id) in self.deleted.drain(..) {
+            edits.forget(id);
+        }
         self.bury(&mut edits, &loaded.gone);
         self.gone.clear_filed();
         self.file_states(&mut edits, &loaded.filed);

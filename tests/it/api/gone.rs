@@ -1,66 +1,55 @@
-//! Subscriptions that the system disabled, over the API: what is told of them, and how they are enabled again.
+//! Subscriptions whose targets answered 410, over the API: they say so, and whoever may change them enables them again.
 
-use docrelay::{
-    domain::{State, Subscription, now},
-    store::database::Store,
-};
+use docrelay::domain::{State, now};
 use serde_json::json;
 
-use super::Served;
+use super::{Served, little};
 use crate::{
-    store::{Database, id, organization},
+    store::{Database, id},
     support::broker::eventually,
 };
 
-const FILE: &str =
+const FILED: &str =
     "subscriptions: [{id: filed, organization: acme, events: [document_text], target: {url: http://h/}}]\n";
 
-fn state(served: &Served, name: &str) -> State {
-    served.subscriptions.current().by_id(&id(name)).map(|it| it.state).unwrap()
-}
-
-async fn disable_filed(store: &Store, subscription: &Subscription) {
-    let fingerprint = subscription.target.fingerprint();
-    let disabled = store.disable_filed(&subscription.organization, &subscription.id, fingerprint, "gone", now()).await;
-    assert!(disabled.unwrap());
+/// Its target answers 410, and upstream is told.
+async fn gone(served: &Served, name: &str) {
+    let subscription = served.subscriptions.current().by_id(&id(name)).unwrap().clone();
+    assert!(served.subscriptions.disable_gone(&subscription, now()).await);
+    served.subscriptions.gone_was_told(&subscription.id).await;
 }
 
 #[tokio::test]
-async fn one_that_the_file_declares_is_enabled_again_and_nothing_else_of_it_changes() {
-    let database = Database::sqlite().await;
-    let served = Served::beside(&database, FILE).await;
-    let key = served.key("acme").await;
-    let declared = served.subscriptions.declared_one(&id("filed")).unwrap();
-    assert_eq!(declared.organization, organization("acme"));
-    disable_filed(&served.store, &declared).await;
-    eventually("the file's is gone", || async { (state(&served, "filed") == State::Gone).then_some(()) }).await;
-    let shown = served.get(&key, "/v1/subscriptions/filed").await.json();
-    assert_eq!((&shown["enabled"], &shown["disabled_reason"]), (&json!(false), &json!("gone")));
-
-    for refused in [json!({"enabled": false}), json!({"enabled": true, "name": "n"}), json!({})] {
-        assert_eq!(served.patch(&key, "/v1/subscriptions/filed", &refused).await.status, 409, "{refused}");
+async fn one_whose_target_is_gone_says_so_until_it_is_enabled_the_files_too() {
+    let served = Served::beside(&Database::sqlite().await, FILED).await;
+    let (key, theirs) = (served.key("acme").await, served.key("umbrella").await);
+    let stored = served.create(&key, &little()).await;
+    for path in [stored.as_str(), "/v1/subscriptions/filed"] {
+        let name = path.rsplit('/').next().unwrap();
+        assert_eq!(served.get(&key, path).await.json()["disabled_reason"], json!(null));
+        gone(&served, name).await;
+        let shown = eventually("the reason", || async {
+            let shown = served.get(&key, path).await.json();
+            (shown["disabled_reason"] == "gone").then_some(shown)
+        })
+        .await;
+        assert_eq!(shown["enabled"], json!(false), "{path}");
+        served.patch(&theirs, path, &json!({"enabled": true})).await.problem(404, "not-found");
+        if name == "filed" {
+            // The store may not know it yet, and what it does not know it cannot take back.
+            eventually("the row", || async { served.store.load_all().await.unwrap().filed.pop() }).await;
+            let more = served.patch(&key, path, &json!({"enabled": true, "name": "New"})).await;
+            assert_eq!(more.status, 409, "the file says its name: {more:?}");
+        }
+        let enabled = served.patch(&key, path, &json!({"enabled": true})).await;
+        assert_eq!(enabled.status, 200, "{enabled:?}");
+        assert_eq!((&enabled.json()["enabled"], &enabled.json()["disabled_reason"]), (&json!(true), &json!(null)));
+        let state = served.subscriptions.current().by_id(&id(name)).unwrap().state;
+        assert_eq!(state, State::Enabled, "in force before it was answered");
     }
-    let enabled = served.patch(&key, "/v1/subscriptions/filed", &json!({"enabled": true})).await;
-    assert_eq!(enabled.status, 200, "{enabled:?}");
-    assert_eq!((&enabled.json()["enabled"], &enabled.json()["disabled_reason"]), (&json!(true), &json!(null)));
-    assert_eq!(state(&served, "filed"), State::Enabled, "in force before it was answered");
-    served.end().await;
-}
-
-#[tokio::test]
-async fn a_stored_one_tells_why_and_is_enabled_again() {
-    let database = Database::sqlite().await;
-    let served = Served::of(&database).await;
-    let key = served.key("acme").await;
-    let body = json!({"name": "n", "events": ["document_text"], "target": {"url": "http://h/"}});
-    let path = served.create(&key, &body).await;
-    let name = path.rsplit('/').next().unwrap();
-    assert!(served.store.disable(&id(name), "gone", now()).await.unwrap());
-    let shown = served.get(&key, &path).await.json();
-    assert_eq!((&shown["enabled"], &shown["disabled_reason"]), (&json!(false), &json!("gone")));
-    eventually("it is gone", || async { (state(&served, name) == State::Gone).then_some(()) }).await;
-    let enabled = served.patch(&key, &path, &json!({"enabled": true})).await.json();
-    assert_eq!((&enabled["enabled"], &enabled["disabled_reason"]), (&json!(true), &json!(null)));
-    assert_eq!(state(&served, name), State::Enabled, "in force before it was answered");
+    // Of one that is not gone the file says whether it is enabled.
+    assert_eq!(served.patch(&key, "/v1/subscriptions/filed", &json!({"enabled": true})).await.status, 409);
+    let listed = served.get(&key, "/v1/subscriptions").await.json();
+    assert!(listed["items"].as_array().unwrap().iter().all(|item| item["disabled_reason"].is_null()), "{listed}");
     served.end().await;
 }

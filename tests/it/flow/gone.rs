@@ -110,7 +110,7 @@ async fn a_410_disables_a_stored_subscription_here_and_in_the_store_until_its_ow
     let disabled = surroundings.results.disabled();
     assert_eq!(disabled.len(), 1, "told once: {disabled:#?}");
     assert_eq!(disabled[0].key, "subscription_disabled.acme");
-    let told = &disabled[0].disabled;
+    let told = &disabled[0].told;
     assert_eq!(
         (told.subscription.as_str(), told.organization.as_str(), told.reason),
         ("erp", "acme", FailureKind::Gone)

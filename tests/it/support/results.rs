@@ -37,7 +37,7 @@ struct Shared {
 pub(crate) struct Disabled {
     pub(crate) key: String,
     pub(crate) message_id: String,
-    pub(crate) disabled: SubscriptionDisabled,
+    pub(crate) told: SubscriptionDisabled,
 }
 
 impl Results {
@@ -177,7 +177,7 @@ impl Shared {
                 }
                 Notice::Disabled(disabled) => {
                     let key = delivery.routing_key.to_string();
-                    self.disabled.lock().unwrap().push(Disabled { key, message_id: id, disabled });
+                    self.disabled.lock().unwrap().push(Disabled { key, message_id: id, told: disabled });
                 }
             }
             channel.basic_ack(tag, BasicAckOptions::default()).await?;
