@@ -279,10 +279,11 @@ impl Desk {
         match checked {
             Ok(subscription) if errors.is_empty() => Ok(Draft { whole, subscription, generated }),
             checked => {
-                let known: Vec<_> = errors.iter().filter_map(|error| error.pointer.clone()).collect();
                 let more = checked.err();
                 let more = more.iter().flat_map(FileProblems::iter).map(FieldError::from);
-                errors.extend(more.filter(|error| error.pointer.as_ref().is_none_or(|it| !known.contains(it))));
+                // What was told about a secret is not told again in other words.
+                let more: Vec<_> = more.filter(|error| !errors.iter().any(|known| error.is_within(known))).collect();
+                errors.extend(more);
                 Err(Refusal::Invalid(errors))
             }
         }

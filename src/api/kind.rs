@@ -1,6 +1,9 @@
 //! The kinds of problems: names that stay, statuses, and what to do about each. Pure.
 
 use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::openapi::examples;
 
 /// Where the pages about problems are.
 pub const PAGES: &str = "/problems";
@@ -149,7 +152,7 @@ impl Kind {
             Self::RequestTimeout => "Send the whole body within ten seconds, or find what holds it up between.",
             Self::Conflict => {
                 "An organization has one IDEXA webhook of a type. The member `existing` names the one it has: delete it \
-                 first."
+                 first, or take it out of the subscriptions file."
             }
             Self::Declared => {
                 "The subscription stands in the subscriptions file, which the API reads and never writes: change it \
@@ -183,6 +186,46 @@ impl Kind {
             }
             Self::Overloaded => "Try again after Retry-After. If it was a write, it may have happened.",
         }
+    }
+
+    /// What is special about one of these, for example.
+    fn detail(self) -> &'static str {
+        match self {
+            Self::MalformedJson => "The body is not JSON: expected `,` or `}` at line 3 column 5.",
+            Self::Unauthorized => "There is no key in this request.",
+            Self::NotFound => "There is no such subscription.",
+            Self::MethodNotAllowed => "This path has other methods: see the header Allow.",
+            Self::RequestTimeout => "The body did not come within ten seconds.",
+            Self::Conflict => "The organization has one already: 0f8fad5b-d9cb-469f-a165-70867728950e.",
+            Self::Declared => {
+                "The subscriptions file declares this subscription: it can be read here, and changed there only."
+            }
+            Self::Changed => "The subscription was changed meanwhile.",
+            Self::TooLarge => "A body may have at most 65536 bytes.",
+            Self::UnsupportedMediaType => "The header Content-Type must be application/json, and is \"text/plain\".",
+            Self::InvalidFields => "One field is not accepted.",
+            Self::TooManyWrongKeys => "Too many wrong keys came from this address.",
+            Self::Internal => "docrelay could not do its part; its log says why.",
+            Self::StoreAway => "The database does not answer.",
+            Self::NoSecretsKey => "There is no key to encrypt secrets with, so nothing secret is stored.",
+            Self::Overloaded => "The answer took too long.",
+        }
+    }
+
+    /// An example of it.
+    #[must_use]
+    pub(super) fn example(self) -> Value {
+        let (status, detail) = (self.status().as_u16(), self.detail());
+        let mut example = json!({"type": self.reference(), "title": self.title(), "status": status, "detail": detail});
+        let more = match self {
+            Self::InvalidFields => Some(("errors", json!([examples::field_error()]))),
+            Self::Conflict => Some(("existing", json!("0f8fad5b-d9cb-469f-a165-70867728950e"))),
+            _ => None,
+        };
+        if let (Some((name, value)), Value::Object(example)) = (more, &mut example) {
+            example.insert(name.to_owned(), value);
+        }
+        example
     }
 
     /// Where its page is: what `type` says.

@@ -7,6 +7,7 @@ mod doorman;
 mod guesses;
 pub mod kind;
 mod merge;
+pub mod openapi;
 mod place;
 mod problem;
 mod render;
@@ -20,7 +21,8 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::{Path, Request},
+    extract::Request,
+    http::{StatusCode, Uri},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
     routing::get,
@@ -56,8 +58,8 @@ pub fn routes(desk: Option<Desk>, downloads: Option<Router>) -> Routes {
         .route(&format!("{}/{{name}}", kind::PAGES), get(page));
     if let Some(desk) = desk {
         let api = Arc::new(Api { desk, doorman: Doorman::default() });
-        // Each API's routes come here.
-        routes = routes.merge(subscriptions::routes().with_state(api));
+        let all = openapi::operations().fold(Router::new(), |routes, operation| operation.route(routes));
+        routes = routes.route(openapi::PATH, get(machines)).merge(all.with_state(api));
     }
     // Downloads may take as long as they need.
     let routes = routes.layer(middleware::from_fn(guard)).merge(downloads.unwrap_or_default());
@@ -79,6 +81,11 @@ async fn guard(request: Request, next: Next) -> Response {
     }
 }
 
+/// The API for machines. It is the same for everybody, and says nothing about anybody.
+async fn machines() -> Response {
+    answer::json(StatusCode::OK, &openapi::document())
+}
+
 async fn nothing_here() -> Problem {
     Problem::new(Kind::NotFound, "There is nothing at this path.")
 }
@@ -92,8 +99,8 @@ async fn pages() -> Response {
     answer::text(lines.concat())
 }
 
-async fn page(Path(name): Path<String>) -> Response {
-    match Kind::of_name(&name) {
+async fn page(uri: Uri) -> Response {
+    match uri.path().rsplit('/').next().and_then(Kind::of_name) {
         Some(kind) => {
             answer::text(format!("{} (status {})\n\n{}\n", kind.title(), kind.status().as_u16(), kind.advice()))
         }

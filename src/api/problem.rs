@@ -68,6 +68,12 @@ impl FieldError {
         }
     }
 
+    /// Whether it is about the same field as the other one, or about a part of it.
+    pub(super) fn is_within(&self, other: &Self) -> bool {
+        let (Some(inner), Some(outer)) = (&self.pointer, &other.pointer) else { return false };
+        inner.strip_prefix(outer.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
     /// The same with what was expected.
     #[must_use]
     pub(super) fn expecting(mut self, expected: impl Into<String>) -> Self {

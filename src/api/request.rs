@@ -5,7 +5,7 @@ use std::{str::FromStr, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
-    extract::{FromRequest, FromRequestParts, Request},
+    extract::{FromRequest, FromRequestParts, Path, Request},
     http::{HeaderMap, Uri, header, request::Parts},
 };
 use futures_util::StreamExt as _;
@@ -15,6 +15,7 @@ use url::form_urlencoded;
 
 use super::{
     Api,
+    desk::Refusal,
     doorman::Caller,
     kind::Kind,
     problem::{FieldError, Problem},
@@ -22,7 +23,7 @@ use super::{
     server::Peer,
     view,
 };
-use crate::domain::Timestamp;
+use crate::domain::{SubscriptionId, Timestamp};
 
 /// The largest body. A subscription with everything that it may have needs a fraction of it.
 const MOST_BYTES: usize = 64 * 1024;
@@ -38,6 +39,19 @@ impl FromRequestParts<Arc<Api>> for Caller {
         let peer = parts.extensions.get::<Peer>().copied();
         let peer = peer.ok_or_else(|| Problem::new(Kind::Internal, "The peer's address is not known."))?;
         api.doorman.admit(&api.desk, &parts.headers, peer).await
+    }
+}
+
+/// The id in a path. What can be none is nowhere.
+#[derive(Debug)]
+pub(super) struct Id(pub(super) SubscriptionId);
+
+impl FromRequestParts<Arc<Api>> for Id {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
+        let text = Path::<String>::from_request_parts(parts, api).await.ok();
+        text.and_then(|Path(text)| text.parse().ok()).map(Self).ok_or_else(|| Refusal::Absent.into())
     }
 }
 
@@ -80,15 +94,21 @@ fn check_type(headers: &HeaderMap, is_patch: bool) -> Result<(), Problem> {
     if is_known { Ok(()) } else { Err(Problem::new(Kind::UnsupportedMediaType, detail())) }
 }
 
+/// The whole body, if it is not too large and comes in time.
 async fn read(body: Body) -> Result<Vec<u8>, Problem> {
     let (mut bytes, mut stream) = (Vec::new(), body.into_data_stream());
-    while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(|_| Problem::new(Kind::RequestTimeout, "The body ended before its end."))?;
-        if bytes.len() + chunk.len() > MOST_BYTES {
-            return Err(Problem::new(Kind::TooLarge, format!("A body may have at most {MOST_BYTES} bytes.")));
+    let reading = async {
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk.map_err(|_| Problem::new(Kind::RequestTimeout, "The body ended before its end."))?;
+            if bytes.len() + chunk.len() > MOST_BYTES {
+                return Err(Problem::new(Kind::TooLarge, format!("A body may have at most {MOST_BYTES} bytes.")));
+            }
+            bytes.extend_from_slice(&chunk);
         }
-        bytes.extend_from_slice(&chunk);
-    }
+        Ok(())
+    };
+    let in_time = timeout(BODY_DEADLINE, reading).await;
+    in_time.map_err(|_| Problem::new(Kind::RequestTimeout, "The body did not come within ten seconds."))??;
     Ok(bytes)
 }
 
@@ -140,4 +160,36 @@ pub(super) fn if_match(headers: &HeaderMap) -> Result<Option<Timestamp>, Problem
     let Some(value) = headers.get(header::IF_MATCH).filter(|value| *value != "*") else { return Ok(None) };
     let expected = value.to_str().ok().and_then(view::of_etag);
     expected.map(Some).ok_or_else(|| Problem::new(Kind::Changed, "If-Match is no ETag that was ever given here."))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use bytes::Bytes;
+    use futures_util::stream;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_in_time_is_given_up() {
+        let begun = Instant::now();
+        let first = stream::iter([Ok::<_, io::Error>(Bytes::from_static(b"{"))]);
+        let problem = read(Body::from_stream(first.chain(stream::pending()))).await.unwrap_err();
+        assert_eq!(problem, Problem::new(Kind::RequestTimeout, "The body did not come within ten seconds."));
+        assert_eq!(begun.elapsed(), BODY_DEADLINE);
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_up_to_its_bound_and_no_further() {
+        let of = |bytes: usize| read(Body::from(vec![b' '; bytes]));
+        assert_eq!(of(MOST_BYTES).await.map(|body| body.len()), Ok(MOST_BYTES));
+        assert_eq!(
+            of(MOST_BYTES + 1).await.map(drop),
+            Err(Problem::new(Kind::TooLarge, "A body may have at most 65536 bytes."))
+        );
+        let endless = stream::repeat(Bytes::from_static(b"x")).map(Ok::<_, io::Error>);
+        assert!(read(Body::from_stream(endless)).await.is_err());
+    }
 }

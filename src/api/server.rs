@@ -138,3 +138,127 @@ async fn one_connection(
         tracing::debug!(%error, %peer, "A connection ended early");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        sync::Notify,
+    };
+
+    use super::*;
+
+    /// Far more than anything here takes on a busy machine.
+    const GENEROUS: Duration = Duration::from_secs(30);
+
+    struct Served {
+        address: SocketAddr,
+        stop: CancellationToken,
+        tasks: TaskTracker,
+    }
+
+    impl Served {
+        async fn of(routes: Router, connections: usize, head_deadline: Duration) -> Self {
+            let mut server = Server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+            server.connections = Arc::new(Semaphore::new(connections));
+            server.head_deadline = head_deadline;
+            let (address, stop, tasks) = (server.address(), CancellationToken::new(), TaskTracker::new());
+            tasks.spawn(server.serve(routes, stop.clone()));
+            Self { address, stop, tasks }
+        }
+
+        async fn connect(&self, text: &str) -> TcpStream {
+            let mut stream = TcpStream::connect(self.address).await.unwrap();
+            stream.write_all(text.as_bytes()).await.unwrap();
+            stream
+        }
+
+        async fn end(self) {
+            self.stop.cancel();
+            self.tasks.close();
+            timeout(GENEROUS, self.tasks.wait()).await.unwrap();
+        }
+    }
+
+    /// Everything until the other end closes.
+    async fn rest(stream: &mut TcpStream) -> String {
+        let mut text = String::new();
+        timeout(GENEROUS, stream.read_to_string(&mut text)).await.unwrap().unwrap();
+        text
+    }
+
+    fn hello() -> Router {
+        Router::new().route("/", get(|| async { "hello" }))
+    }
+
+    const REQUEST: &str = "GET / HTTP/1.1\r\nhost: h\r\n\r\n";
+    const LAST_REQUEST: &str = "GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
+
+    #[tokio::test]
+    async fn a_head_that_does_not_come_in_time_ends_its_connection_and_an_idle_one_too() {
+        let served = Served::of(hello(), 8, Duration::from_millis(100)).await;
+        for begun in ["", "GET / HTTP/1.1\r\nhost:", REQUEST] {
+            let mut stream = served.connect(begun).await;
+            let answer = rest(&mut stream).await;
+            assert_eq!(answer.contains("hello"), begun == REQUEST, "{begun:?}: {answer}");
+        }
+        served.end().await;
+    }
+
+    #[tokio::test]
+    async fn beyond_the_bound_a_connection_waits_until_another_one_ends() {
+        let served = Served::of(hello(), 1, GENEROUS).await;
+        let mut first = served.connect(REQUEST).await;
+        let mut bytes = [0; 16];
+        timeout(GENEROUS, first.read_exact(&mut bytes)).await.unwrap().unwrap();
+        let mut second = served.connect(LAST_REQUEST).await;
+        assert!(timeout(Duration::from_millis(200), second.read_u8()).await.is_err(), "it is served beyond the bound");
+        drop(first);
+        assert!(rest(&mut second).await.ends_with("hello"));
+        served.end().await;
+    }
+
+    #[tokio::test]
+    async fn a_stop_lets_an_answer_that_has_begun_end_and_waits_for_nobody_else() {
+        let (begun, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let handler = {
+            let (begun, go) = (Arc::clone(&begun), Arc::clone(&go));
+            move || async move {
+                begun.notify_one();
+                go.notified().await;
+                "hello"
+            }
+        };
+        let routes = hello().route("/slow", get(handler));
+        let served = Served::of(routes, 8, GENEROUS).await;
+        let mut idle = served.connect(REQUEST).await;
+        let mut status = [0; 12];
+        timeout(GENEROUS, idle.read_exact(&mut status)).await.unwrap().unwrap();
+        let mut slow = served.connect(&REQUEST.replace("/ ", "/slow ")).await;
+        begun.notified().await;
+        served.stop.cancel();
+        // The idle connection is closed at once.
+        assert!(rest(&mut idle).await.ends_with("hello"));
+        go.notify_one();
+        assert!(rest(&mut slow).await.ends_with("hello"));
+        served.end().await;
+    }
+
+    #[tokio::test]
+    async fn a_stop_cuts_off_what_takes_too_long() {
+        let begun = Arc::new(Notify::new());
+        let seen = Arc::clone(&begun);
+        let never = move || async move {
+            begun.notify_one();
+            std::future::pending::<&str>().await
+        };
+        let served = Served::of(Router::new().route("/", get(never)), 8, GENEROUS).await;
+        let mut slow = served.connect(REQUEST).await;
+        seen.notified().await;
+        let before = tokio::time::Instant::now();
+        served.end().await;
+        assert!(before.elapsed() >= LAST_ANSWERS);
+        assert_eq!(rest(&mut slow).await, "");
+    }
+}

@@ -3,31 +3,35 @@
 use std::sync::Arc;
 
 use axum::{
-    Router,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse as _, Response},
-    routing::get,
+    routing::{self, MethodRouter, get, post},
 };
 use serde_json::{Value, json};
 
 use super::{
     Api, answer,
-    desk::{Refusal, Scope},
+    desk::Scope,
     doorman::Caller,
+    kind::Kind,
+    openapi::{Operation, examples},
     place::Place,
     problem::{FieldError, Problem},
-    request::{Object, Query, if_match},
+    request::{Id, Object, Query, if_match},
     secrets::Json,
     view::Shown,
 };
 use crate::{
-    domain::{OrganizationId, SubscriptionId},
+    domain::{MAX_ID_BYTES, OrganizationId},
     store::database::Origin,
 };
 
 /// Where they are.
 pub(super) const PATH: &str = "/v1/subscriptions";
+
+/// Where one of them is.
+const ONE: &str = "/v1/subscriptions/{id}";
 
 /// How many a page has unless the query says.
 const PAGE: u32 = 50;
@@ -35,17 +39,69 @@ const PAGE: u32 = 50;
 /// The most a page may have.
 const MOST_A_PAGE: u32 = 500;
 
-/// The routes.
-pub(super) fn routes() -> Router<Arc<Api>> {
-    let one = format!("{PATH}/{{id}}");
-    Router::new().route(PATH, get(list).post(create)).route(&one, get(read).patch(patch).delete(delete))
+/// What the document calls them.
+pub(super) const TAG: &str = "subscriptions";
+
+/// The operations.
+pub(super) fn operations() -> [Operation; 5] {
+    let json = "application/json";
+    let named = |id| (id, TAG);
+    let etag = ("ETag", "This version, for If-Match.");
+    [
+        Operation::new("get", PATH, named("listSubscriptions"), "List subscriptions", get(list))
+            .describe("An organization's key sees its own; the operator's sees all of them, or one organization's.")
+            .parameter("query", "limit", "How many a page has, at most.", &json!({"type": "integer", "minimum": 1, "maximum": MOST_A_PAGE, "default": PAGE}), &json!(PAGE))
+            .parameter("query", "cursor", "The `next_cursor` of the page before.", &json!({"type": "string"}), &json!("AQAAAAAAAAAq"))
+            .parameter("query", "organization", "Only this organization's.", &json!({"type": "string", "maxLength": MAX_ID_BYTES}), &json!("acme"))
+            .answers("200", "A page.", &[], Some(("SubscriptionPage", json!({"items": [examples::shown()], "next_cursor": null}))))
+            .problems(&[Kind::InvalidFields]),
+        Operation::new("post", PATH, named("createSubscription"), "Create a subscription", post(create))
+            .describe("It is in force on this replica when this is answered, on all others within a second. Signing secrets that are asked for with \"generate\" stand in this answer, and never again.")
+            .body(&[json], "NewSubscription", &json!({
+                "little": {"summary": "As little as possible", "value": examples::little()},
+                "login": {"summary": "Most of what there is", "value": examples::login()},
+                "oauth2": {"summary": "A finished document to a templated address, with an OAuth 2 client", "value": examples::client_credentials()},
+                "export": {"summary": "A link to a file of each reviewed document", "value": examples::export()},
+            }))
+            .answers("201", "It was made.", &[("Location", "Where it is."), etag], Some(("Subscription", examples::shown())))
+            .problems(&[Kind::Conflict, Kind::NoSecretsKey]),
+        one("get", "readSubscription", "Read a subscription", get(read))
+            .describe("Secrets read \"***\".")
+            .answers("200", "The subscription.", &[etag], Some(("Subscription", examples::shown()))),
+        one("patch", "changeSubscription", "Change a subscription", routing::patch(patch))
+            .describe("A JSON Merge Patch. Deliveries that wait use the subscription as it is when they come up.")
+            .parameter("header", "If-Match", "Only if it still is this version.", &json!({"type": "string"}), &json!("\"1795632600000000\""))
+            .body(&["application/merge-patch+json", json], "SubscriptionPatch", &json!({
+                "change": {"summary": "Other events, a longer deadline, one header less", "value": examples::patch()},
+                "rotation": {"summary": "A new signing secret beside the old one", "value": examples::rotation()},
+            }))
+            .answers("200", "It was changed.", &[etag], Some(("Subscription", examples::shown())))
+            .problems(&[Kind::Declared, Kind::Changed, Kind::NoSecretsKey]),
+        one("delete", "deleteSubscription", "Delete a subscription", routing::delete(delete))
+            .describe("No new event matches it. Its waiting deliveries end.")
+            .parameter("header", "If-Match", "Only if it still is this version.", &json!({"type": "string"}), &json!("\"1795632600000000\""))
+            .answers("204", "It was deleted.", &[], None)
+            .problems(&[Kind::Declared, Kind::Changed]),
+    ]
+}
+
+fn one(method: &'static str, id: &str, summary: &str, route: MethodRouter<Arc<Api>>) -> Operation {
+    Operation::new(method, ONE, (id, TAG), summary, route)
+        .parameter(
+            "path",
+            "id",
+            "The subscription's id.",
+            &json!({"type": "string", "maxLength": MAX_ID_BYTES}),
+            &json!("0f8fad5b-d9cb-469f-a165-70867728950e"),
+        )
+        .problems(&[Kind::NotFound])
 }
 
 async fn create(caller: Caller, State(api): State<Arc<Api>>, Object(given): Object) -> Result<Response, Problem> {
     let (organization, given) = organization_of(&caller, given)?;
     let shown = api.desk.create(&organization, Origin::Api, &given).await?;
     tracing::info!(subscription.id = %shown.id, organization.id = %organization, key.id = caller.key, "Subscription created");
-    let mut response = one(StatusCode::CREATED, &shown);
+    let mut response = subscription(StatusCode::CREATED, &shown);
     if let Ok(location) = HeaderValue::from_str(&format!("{PATH}/{}", shown.id)) {
         response.headers_mut().insert(header::LOCATION, location);
     }
@@ -69,33 +125,32 @@ async fn list(caller: Caller, State(api): State<Arc<Api>>, uri: Uri) -> Result<R
     Ok(page(&listed.items, listed.next.as_ref()))
 }
 
-async fn read(caller: Caller, State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Problem> {
-    let shown = api.desk.get(scope(&caller), &parse(&id)?).await?;
-    Ok(one(StatusCode::OK, &shown))
+async fn read(caller: Caller, State(api): State<Arc<Api>>, Id(id): Id) -> Result<Response, Problem> {
+    let shown = api.desk.get(scope(&caller), &id).await?;
+    Ok(subscription(StatusCode::OK, &shown))
 }
 
 async fn patch(
     caller: Caller,
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
+    Id(id): Id,
     headers: HeaderMap,
     Object(patch): Object,
 ) -> Result<Response, Problem> {
-    let shown = api.desk.patch(scope(&caller), &parse(&id)?, if_match(&headers)?, &patch).await?;
+    let shown = api.desk.patch(scope(&caller), &id, if_match(&headers)?, &patch).await?;
     tracing::info!(
         subscription.id = %shown.id, organization.id = %shown.organization, key.id = caller.key,
         "Subscription changed"
     );
-    Ok(one(StatusCode::OK, &shown))
+    Ok(subscription(StatusCode::OK, &shown))
 }
 
 async fn delete(
     caller: Caller,
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
+    Id(id): Id,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let id = parse(&id)?;
     api.desk.delete(scope(&caller), &id, if_match(&headers)?).await?;
     tracing::info!(subscription.id = %id, key.id = caller.key, "Subscription deleted");
     Ok(StatusCode::NO_CONTENT.into_response())
@@ -103,11 +158,6 @@ async fn delete(
 
 fn scope(caller: &Caller) -> Scope<'_> {
     Scope { organization: caller.organization(), origin: None }
-}
-
-/// What can be no id is not there.
-fn parse(id: &str) -> Result<SubscriptionId, Problem> {
-    id.parse().map_err(|_| Refusal::Absent.into())
 }
 
 /// Whose subscription is to be made. An organization's key makes them for its own; the operator's says for whom.
@@ -133,7 +183,7 @@ fn organization_of(caller: &Caller, mut given: Json) -> Result<(OrganizationId, 
     Ok((organization, given))
 }
 
-fn one(status: StatusCode, shown: &Shown) -> Response {
+fn subscription(status: StatusCode, shown: &Shown) -> Response {
     let mut response = answer::json(status, &shown.to_json());
     if let Some(etag) = shown.etag().and_then(|etag| HeaderValue::from_str(&etag).ok()) {
         response.headers_mut().insert(header::ETAG, etag);

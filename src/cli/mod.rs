@@ -9,6 +9,7 @@ mod dead;
 mod healthcheck;
 mod keys;
 mod load;
+mod openapi;
 mod publish;
 pub mod receive;
 mod results;
@@ -85,6 +86,7 @@ enum Command {
     Keys(keys::Args),
     Store(store::Args),
     Asyncapi(asyncapi::Args),
+    Openapi(openapi::Args),
 }
 
 /// Does what was asked for.
@@ -96,6 +98,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::CheckConfig => return check_config(&cli.config),
         Command::Receive(args) => return receive::run(args, until_interrupted()).await.map(|()| ExitCode::SUCCESS),
+        Command::Openapi(args) => return openapi::run(args),
         Command::Secrets(args) => return secrets::run(args, &cli.config).await,
         _ => {}
     }
@@ -107,7 +110,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     // A command tells its own errors; what libraries log about them on the way would only say it twice.
     telemetry::init(&LogConfig { level: "off".to_owned(), ..config.log.clone() }, Output::Stderr)?;
     match cli.command {
-        Command::Run | Command::CheckConfig | Command::Receive(_) | Command::Secrets(_) => Ok(ExitCode::SUCCESS),
+        Command::Run | Command::CheckConfig | Command::Receive(_) | Command::Secrets(_) | Command::Openapi(_) => {
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Topology(args) => topology::run(args, &config).await,
         Command::Publish(args) => publish::run(args, &config).await,
         Command::Results(args) => results::run(args, &config).await,

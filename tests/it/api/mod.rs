@@ -1,6 +1,11 @@
 //! The HTTP API: a real server, a real database, real requests; no broker.
 
 mod gone;
+mod keys;
+mod lists;
+mod openapi;
+mod problems;
+pub(crate) mod secrets;
 mod subscriptions;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -54,11 +59,17 @@ impl Served {
 
     /// Beside a subscriptions file with this text.
     pub(crate) async fn beside(database: &Database, file: &str) -> Self {
-        let store = database.open().await;
+        Self::start(database, file, database.open().await).await
+    }
+
+    /// With a store of the test's own beside.
+    pub(crate) async fn start(database: &Database, file: &str, store: Store) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("subscriptions.yaml");
         std::fs::write(&path, file).unwrap();
-        let defaults = Defaults::from(&config::load(&[], std::iter::empty()).unwrap());
+        // As if there were an artifact store.
+        let links = ("DOCRELAY__ARTIFACTS__URL".to_owned(), "s3://exports".to_owned());
+        let defaults = Defaults::from(&config::load(&[], std::iter::once(links)).unwrap());
         let subscriptions = Subscriptions::load(path, defaults).await.unwrap().beside_a_store();
         let subscriptions = Arc::new(subscriptions);
         let source = StoreSource::open(database.url.clone(), database.keys.clone()).await.unwrap();
@@ -171,3 +182,23 @@ impl Answer {
 pub(crate) fn little() -> Value {
     json!({"events": ["document_text"], "target": {"url": "https://erp.example/hooks"}})
 }
+
+/// Each of these tests, on both databases.
+macro_rules! on_both {
+    ($($test:ident)*) => {
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(crate::store::Database::sqlite().await).await;
+            })*
+        }
+
+        mod postgres {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(crate::store::Database::postgres().await).await;
+            })*
+        }
+    };
+}
+use on_both;

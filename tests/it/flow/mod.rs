@@ -1,5 +1,6 @@
 //! The whole service against a real broker and real receivers: what an event causes, and what upstream is told.
 
+mod api;
 mod auth;
 mod changes;
 mod delivery;

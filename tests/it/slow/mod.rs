@@ -1,5 +1,6 @@
 //! What takes patience: loads, lost brokers, killed processes. `make test-fast` leaves this module out.
 
+mod api;
 mod broker_loss;
 mod large;
 mod load;
