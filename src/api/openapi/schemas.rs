@@ -13,7 +13,7 @@ use crate::api::{
 const FILE: &str = include_str!("../../../config/subscriptions.schema.json");
 
 /// What depends on other fields, or must be there: not in a patch, and not in what is read.
-const STRICT: [&str; 5] = ["required", "allOf", "minProperties", "not", "default"];
+const STRICT: [&str; 8] = ["required", "allOf", "if", "then", "else", "minProperties", "not", "default"];
 
 /// All of them, by their names.
 pub(super) fn all() -> Value {

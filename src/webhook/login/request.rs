@@ -127,7 +127,7 @@ mod tests {
         let root = || vec![field("username", "root"), field("password", "root")];
         let odd = || vec![field("user name", "r&t=1 +ção"), field("p/", "\"q\"")];
         let bare = || vec![field("pin", "0042"), LoginField { is_bare: true, ..field("remember", "true") }];
-        let (form, as_json) = ("username=root&password=root", r#"{"password":"root","username":"root"}"#);
+        let (form, as_json) = ("username=root&password=root", r#"{"username":"root","password":"root"}"#);
         let odd_form = "user+name=r%26t%3D1+%2B%C3%A7%C3%A3o&p%2F=%22q%22";
         let upper = "Application/X-WWW-Form-URLencoded; charset=utf-8";
         let table = [
