@@ -1,6 +1,7 @@
 //! The HTTP API: a real server, a real database, real requests; no broker.
 
 mod gone;
+mod guide;
 mod keys;
 mod lists;
 mod openapi;

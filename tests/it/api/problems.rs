@@ -209,3 +209,26 @@ async fn a_secret_is_not_stored_without_a_key_and_the_answer_says_how_to_make_on
     assert_eq!(served.patch(&key, &path, &json!({"name": "n"})).await.status, 200);
     served.end().await;
 }
+
+mod postgres {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_store_that_goes_away_while_it_is_used_is_503() {
+        let database = Database::postgres().await;
+        let served = Served::of(&database).await;
+        let key = served.key("acme").await;
+        let path = served.create(&key, &little()).await;
+        database.destroy().await;
+        let away = [
+            served.get(&key, &path).await,
+            served.post(&key, PATH, &little()).await,
+            served.patch(&key, &path, &json!({"name": "n"})).await,
+            served.delete(&key, &path).await,
+        ];
+        for answer in away {
+            answer.problem(503, "store-away");
+        }
+        served.end().await;
+    }
+}
