@@ -21,7 +21,8 @@ async fn gone(served: &Served, name: &str) {
 
 #[tokio::test]
 async fn one_whose_target_is_gone_says_so_until_it_is_enabled_the_files_too() {
-    let served = Served::beside(&Database::sqlite().await, FILED).await;
+    let database = Database::sqlite().await;
+    let served = Served::beside(&database, FILED).await;
     let (key, theirs) = (served.key("acme").await, served.key("umbrella").await);
     let stored = served.create(&key, &little()).await;
     for path in [stored.as_str(), "/v1/subscriptions/filed"] {
