@@ -11,6 +11,7 @@ mod placeholder;
 mod secret;
 mod subscription;
 mod time;
+mod trial;
 
 pub use self::{
     auth::{
@@ -34,4 +35,5 @@ pub use self::{
         RESERVED_HEADER_PREFIXES, RESERVED_HEADERS, RetryOn, RetryPolicy, State, Subscription, Target, TargetUrl,
     },
     time::{Timestamp, now},
+    trial::{TRIAL_PREFIX, Trial},
 };

@@ -156,7 +156,13 @@ impl<C: Courier> Flow<C> {
     }
 
     /// One attempt; a stop cuts it off.
-    async fn attempt(&self, work: &Work, subscription: &Subscription, delivery: DeliveryId, number: u32) -> Attempt {
+    pub(super) async fn attempt(
+        &self,
+        work: &Work,
+        subscription: &Subscription,
+        delivery: DeliveryId,
+        number: u32,
+    ) -> Attempt {
         let (started_at, started) = (now(), Instant::now());
         let ended = |answer| Attempt { started_at, latency: started.elapsed(), answer };
         let attempt = async {
@@ -166,9 +172,9 @@ impl<C: Courier> Flow<C> {
             };
             let event = &work.event;
             let (at, began) = (started_at, started);
-            self.courier
-                .send(Sending { event, subscription, delivery, attempt: number, at, began, body, trace: &work.trace })
-                .await
+            let (trace, trial) = (&work.trace, work.trial.as_ref());
+            let sending = Sending { event, subscription, delivery, attempt: number, at, began, body, trace, trial };
+            self.courier.send(sending).await
         };
         tokio::select! {
             biased;
@@ -204,7 +210,7 @@ fn later(stay: Stay, owed: Owed, told: Option<Box<Told>>) -> Carried {
 
 /// What an attempt says about its target: whether it answered at all, and how fast. Our own doing says nothing, and
 /// neither does a login or an artifact store that failed: that is quite another server.
-fn heard(attempt: &Attempt) -> Option<(bool, Duration)> {
+pub(super) fn heard(attempt: &Attempt) -> Option<(bool, Duration)> {
     match &attempt.answer {
         Answer::Response { .. } | Answer::Taken | Answer::Refused { .. } => Some((true, attempt.latency)),
         Answer::None { kind: FailureKind::Interrupted | FailureKind::Auth | FailureKind::Internal, .. }

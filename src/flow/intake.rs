@@ -11,7 +11,7 @@ use crate::{
     },
     domain::{
         DeliveryId, DeliveryResult, DocumentEvent, FileLink, InvalidReason, Outcome, Owed, Payload, Timestamp,
-        TraceContext,
+        TraceContext, Trial,
     },
     flow::matching,
     payload::{self, RenderError},
@@ -27,10 +27,25 @@ pub(crate) struct Work {
     pub(crate) first_seen: Timestamp,
     pub(crate) fan_out: u32,
     pub(crate) trace: TraceContext,
+    /// A test send, and what it keeps.
+    pub(crate) trial: Option<Trial>,
     shared: [OnceLock<Bytes>; Payload::ALL.len()],
 }
 
 impl Work {
+    /// A sample event of a test send.
+    pub(crate) fn of_trial(event: DocumentEvent, raw: Bytes, now: Timestamp) -> Self {
+        Self {
+            event,
+            raw,
+            first_seen: now,
+            fan_out: 1,
+            trace: TraceContext::default(),
+            trial: Some(Trial::default()),
+            shared: Default::default(),
+        }
+    }
+
     /// The body of a payload for one delivery, rendered once for all that share it.
     pub(crate) fn body(
         &self,
@@ -98,6 +113,7 @@ fn open_event(
         first_seen: now,
         fan_out: u32::try_from(owed.len()).unwrap_or(u32::MAX),
         trace: properties.trace.clone(),
+        trial: None,
         shared: Default::default(),
     };
     Ok(Opened { work, owed })
@@ -111,6 +127,7 @@ fn open_parked(body: &Bytes) -> Result<Opened, DecodeError> {
         first_seen: parked.first_seen,
         fan_out: parked.fan_out,
         trace: parked.trace,
+        trial: None,
         shared: Default::default(),
     };
     Ok(Opened { work, owed: parked.owed })

@@ -15,6 +15,7 @@ mod model;
 mod ports;
 mod register;
 mod settle;
+mod trial;
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -26,6 +27,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use self::ports::{Courier, Couriers, Directory, Sending};
+pub use self::trial::{TrialRefused, TrialReport};
 use self::{
     carry::{Carried, Later},
     intake::{Opened, Work},

@@ -9,7 +9,9 @@ use tokio::time::Instant;
 
 use crate::{
     broker::target,
-    domain::{Attempt, DeliveryId, DocumentEvent, Subscription, SubscriptionId, Target, Timestamp, TraceContext},
+    domain::{
+        Attempt, DeliveryId, DocumentEvent, Subscription, SubscriptionId, Target, Timestamp, TraceContext, Trial,
+    },
     store::{Snapshot, Subscriptions},
     webhook,
 };
@@ -33,6 +35,8 @@ pub struct Sending<'a> {
     pub body: Bytes,
     /// The upstream's trace.
     pub trace: &'a TraceContext,
+    /// A test send, which says so and keeps the answer's headers.
+    pub trial: Option<&'a Trial>,
 }
 
 /// Makes attempts.
@@ -52,17 +56,17 @@ pub struct Couriers {
 
 impl Courier for Couriers {
     async fn send(&self, sending: Sending<'_>) -> Attempt {
-        let Sending { event, subscription, delivery, attempt, at, began, body, trace } = sending;
+        let Sending { event, subscription, delivery, attempt, at, began, body, trace, trial } = sending;
         match &subscription.target {
             Target::Http(target) => {
                 self.http
-                    .send(webhook::Request { event, subscription, target, delivery, attempt, at, began, body })
+                    .send(webhook::Request { event, subscription, target, delivery, attempt, at, began, body, trial })
                     .await
             }
             // Boxed: webhooks need not carry the room for it.
             Target::Amqp(target) => {
                 let message =
-                    target::Message { event, subscription, target, delivery, attempt, at, began, body, trace };
+                    target::Message { event, subscription, target, delivery, attempt, at, began, body, trace, trial };
                 Box::pin(self.amqp.send(message)).await
             }
         }

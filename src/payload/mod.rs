@@ -5,6 +5,7 @@
 mod cloudevents;
 mod contractfit;
 mod idexa;
+pub mod sample;
 #[cfg(test)]
 mod samples;
 mod smartdocumentor;

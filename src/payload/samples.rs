@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-
-use crate::domain::{DocumentEvent, DocumentExport, FileFormat, Happening, Rendition, ReviewedBy, Section, Timestamp};
+use super::sample;
+use crate::domain::{
+    DocumentEvent, DocumentExport, EventName, FileFormat, Happening, Rendition, ReviewedBy, Section, Timestamp, now,
+};
 
 pub(super) fn event(happening: Happening) -> DocumentEvent {
     DocumentEvent {
@@ -46,16 +47,5 @@ pub(super) fn export() -> DocumentExport {
 
 /// One of each event.
 pub(super) fn happenings() -> [Happening; 9] {
-    let document = Bytes::from_static(b"{}");
-    [
-        Happening::Text { text: "text".into() },
-        Happening::Split { sections: vec![invoice_section()] },
-        Happening::Predict { document: document.clone() },
-        Happening::Evaluate { document: document.clone() },
-        Happening::Delete,
-        Happening::Fail { reason: "no pages".into() },
-        Happening::Reject { document: document.clone() },
-        Happening::Export(Box::new(export())),
-        Happening::Finish { document },
-    ]
+    EventName::ALL.map(|name| sample::happening(name, now()))
 }

@@ -131,6 +131,9 @@ impl Client {
         let exchange = async {
             let response = self.fetch(built).await?;
             let status = response.status();
+            if let Some(trial) = request.trial {
+                trial.answered(response.headers());
+            }
             let now = request.at.after(started.elapsed());
             let retry_after = answer::retry_after(status, response.headers(), now);
             let (body, cut) = answer::read_body(response).await.map_err(|error| self.classify(&error))?;

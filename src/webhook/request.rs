@@ -11,19 +11,20 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::{TemplateError, signature, template};
-use crate::domain::{DeliveryId, DocumentEvent, HttpTarget, Subscription, Timestamp};
+use crate::domain::{DeliveryId, DocumentEvent, HttpTarget, Subscription, Timestamp, Trial};
 
 static WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 static WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 static WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 static DOCRELAY_EVENT: HeaderName = HeaderName::from_static("docrelay-event");
 static DOCRELAY_ATTEMPT: HeaderName = HeaderName::from_static("docrelay-attempt");
+static DOCRELAY_TEST: HeaderName = HeaderName::from_static("docrelay-test");
 
 pub(super) const OUR_USER_AGENT: &str = concat!("docrelay/", env!("CARGO_PKG_VERSION"));
 
 /// Headers that docrelay may add to the configured ones, `Authorization` from the URL and what the HTTP library adds
 /// (`accept`, `host`) included: the map is allocated once.
-const ADDED_HEADERS: usize = 10;
+const ADDED_HEADERS: usize = 11;
 
 /// One attempt to be made.
 #[derive(Debug)]
@@ -44,6 +45,8 @@ pub struct Request<'a> {
     pub began: Instant,
     /// The rendered payload. GET, HEAD and DELETE carry no body, every other method carries it.
     pub body: Bytes,
+    /// A test send, which says so and keeps the answer's headers.
+    pub trial: Option<&'a Trial>,
 }
 
 impl Request<'_> {
@@ -83,7 +86,11 @@ impl Request<'_> {
             headers.insert(USER_AGENT, HeaderValue::from_static(OUR_USER_AGENT));
         }
         let mut buffer = uuid::Uuid::encode_buffer();
-        let id: &str = self.delivery.uuid().hyphenated().encode_lower(&mut buffer);
+        let trial = self.trial.map(|_| Trial::id_of(self.delivery));
+        let id: &str = match &trial {
+            Some(id) => id,
+            None => self.delivery.uuid().hyphenated().encode_lower(&mut buffer),
+        };
         if let Ok(value) = HeaderValue::from_str(id) {
             headers.insert(WEBHOOK_ID.clone(), value);
         }
@@ -95,6 +102,9 @@ impl Request<'_> {
         }
         headers.insert(DOCRELAY_EVENT.clone(), HeaderValue::from_static(self.event.name().as_str()));
         headers.insert(DOCRELAY_ATTEMPT.clone(), self.attempt.into());
+        if trial.is_some() {
+            headers.insert(DOCRELAY_TEST.clone(), HeaderValue::from_static("true"));
+        }
         headers
     }
 }

@@ -13,7 +13,7 @@ use crate::{
         outbox::{put, trace_headers},
         publisher::Outgoing,
     },
-    domain::{AmqpTarget, DeliveryId, DocumentEvent, Payload, Subscription, Timestamp, TraceContext},
+    domain::{AmqpTarget, DeliveryId, DocumentEvent, Payload, Subscription, Timestamp, TraceContext, Trial},
 };
 
 /// One attempt to be made.
@@ -37,6 +37,8 @@ pub struct Message<'a> {
     pub body: Bytes,
     /// The upstream's trace.
     pub trace: &'a TraceContext,
+    /// A test send, which says so.
+    pub trial: Option<&'a Trial>,
 }
 
 impl Message<'_> {
@@ -47,7 +49,7 @@ impl Message<'_> {
             .with_delivery_mode(2)
             .with_content_type(payload.content_type().into())
             .with_type(kind(payload, self.event).into())
-            .with_message_id(self.delivery.to_string().into())
+            .with_message_id(self.id().into())
             .with_headers(self.headers());
         Outgoing {
             exchange: self.target.exchange.as_str().into(),
@@ -60,11 +62,18 @@ impl Message<'_> {
     /// The names are those of a webhook's headers.
     fn headers(&self) -> FieldTable {
         let mut table = trace_headers(self.trace);
-        put(&mut table, "webhook-id", &self.delivery.to_string());
+        put(&mut table, "webhook-id", &self.id());
         table.insert("webhook-timestamp".into(), AMQPValue::LongLongInt(self.at.to_unix().0));
         put(&mut table, "docrelay-event", self.event.name().as_str());
         table.insert("docrelay-attempt".into(), AMQPValue::LongLongInt(self.attempt.into()));
+        if self.trial.is_some() {
+            put(&mut table, "docrelay-test", "true");
+        }
         table
+    }
+
+    fn id(&self) -> String {
+        self.trial.map_or_else(|| self.delivery.to_string(), |_| Trial::id_of(self.delivery))
     }
 }
 

@@ -12,3 +12,4 @@ mod payloads;
 mod retries;
 mod review;
 mod stored;
+mod trial;

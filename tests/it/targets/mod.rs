@@ -232,6 +232,7 @@ async fn send(publisher: &TargetPublisher, subscription: &Subscription, number: 
             traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
             tracestate: None,
         },
+        trial: None,
     };
     publisher.send(message).await.answer
 }

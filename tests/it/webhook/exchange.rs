@@ -92,6 +92,7 @@ async fn an_id_that_fits_no_url_is_not_sent() {
         began: tokio::time::Instant::now(),
         at: docrelay::domain::now(),
         body: bytes::Bytes::new(),
+        trial: None,
     };
     let attempt = local_client().send(request).await;
     assert!(matches!(attempt.answer, Answer::Unsendable { kind: FailureKind::Template, .. }), "{attempt:?}");

@@ -96,6 +96,7 @@ async fn send(client: &Client, subscription: &Subscription) -> Attempt {
             at: now(),
             began: tokio::time::Instant::now(),
             body,
+            trial: None,
         })
         .await
 }

@@ -1,0 +1,201 @@
+//! The test send: the real path to real receivers, with its marks, and every way in which it can go.
+
+use std::{sync::Arc, time::Duration};
+
+use docrelay::{
+    broker::{
+        BrokerOutbox, Publisher,
+        target::{self, TargetPublisher},
+        topology::Topology,
+    },
+    config::{self, Config},
+    domain::{Answer, EventName, FailureKind, Subscription},
+    flow::{Couriers, Directory, Flow, FlowSettings, StopSignals, TrialRefused, TrialReport},
+    store::{Defaults, Subscriptions, parse},
+    webhook::Client,
+};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{
+    receiver::{Receiver, Reply},
+    service::{subscription, with},
+};
+
+/// A flow whose broker does not exist: a test send needs none.
+struct Bench {
+    flow: Flow<Couriers>,
+    stop: StopSignals,
+    config: Config,
+    _folder: tempfile::TempDir,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        Self::allowing("127.0.0.0/8").await
+    }
+
+    async fn allowing(network: &str) -> Self {
+        let settings = [("DOCRELAY__EGRESS__ALLOW", network), ("DOCRELAY__BROKER__DELAY_UNIT", "100ms")];
+        let settings = settings.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let config = config::load(&[], settings).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("subscriptions.yaml");
+        std::fs::write(&file, "subscriptions: []\n").unwrap();
+        let known: Arc<dyn Directory> = Arc::new(Subscriptions::load(file, (&config).into()).await.unwrap());
+        let topology = Arc::new(Topology::new(&config.broker));
+        let (publisher, _) = Publisher::new(config.broker.clone(), Arc::clone(&topology), CancellationToken::new());
+        let (amqp, _) = TargetPublisher::new(config.targets.amqp.clone(), target::IDLE, CancellationToken::new());
+        let http = Client::new(&config.egress, Duration::from_secs(5), &[]).unwrap();
+        let standing = publisher.standing();
+        let outbox = BrokerOutbox::new(publisher, topology.names.clone());
+        let (unit, max_age) = (config.broker.delay_unit, config.delivery.max_age);
+        let settings = FlowSettings { max_event_bytes: 1_000_000, delay_unit: unit, max_age, window: 8 };
+        let stop = StopSignals::default();
+        let flow = Flow::new(outbox, Couriers { http, amqp }, known, standing, settings, stop.clone());
+        Self { flow, stop, config, _folder: folder }
+    }
+
+    fn subscription(&self, value: &Value) -> Subscription {
+        parse(&format!("subscriptions: [{value}]"), &Defaults::from(&self.config)).unwrap().remove(0)
+    }
+
+    async fn try_out(&self, value: &Value, confirm_method: bool) -> Result<TrialReport, TrialRefused> {
+        self.flow.try_out(&self.subscription(value), EventName::DocumentText, confirm_method).await
+    }
+
+    /// Why there was no answer.
+    async fn failure(&self, value: &Value) -> (FailureKind, String) {
+        match self.try_out(value, false).await.unwrap().answer {
+            Answer::None { kind, text } | Answer::Unsendable { kind, text } => (kind, text),
+            other => panic!("expected no answer, got {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_test_send_takes_the_real_path_and_says_that_it_is_one() {
+    const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let logins = Receiver::scripted(|_| Reply::ok().body(r#"{"access_token": "abc"}"#)).await;
+    let receiver =
+        Receiver::scripted(|_| Reply::status(422).body("x".repeat(20_000)).header("x-reason", "no such field")).await;
+    let bench = Bench::new().await;
+    let given = with(
+        subscription("erp", &receiver.url("/hooks?key=hush")),
+        json!({"inboxes": ["invoices"], "auth": {"login": {"url": logins.url("/login")}}, "signing_secrets": [SECRET]}),
+    );
+    let report = bench.try_out(&given, false).await.unwrap();
+
+    let sent = receiver.recorded().remove(0);
+    assert_eq!((sent.header("docrelay-test"), sent.attempt()), ("true", 1));
+    assert_eq!((sent.header("docrelay-event"), sent.header("authorization")), ("document_text", "Bearer abc"));
+    assert!(sent.delivery().starts_with("test-") && sent.delivery() == report.webhook_id, "{report:?}");
+    standardwebhooks::Webhook::new(SECRET).unwrap().verify(&sent.body, &sent.headers).unwrap();
+    let body = sent.json();
+    assert_eq!((&body["event"], &body["inbox"]), (&json!("document_text"), &json!("invoices")));
+    assert!(body["data"]["id"].as_str().unwrap().starts_with("test-"), "{body}");
+    assert!(report.event_id.starts_with("test-"));
+
+    let Answer::Response { status, body, cut, .. } = &report.answer else { panic!("{report:?}") };
+    assert_eq!((*status, body.len(), *cut), (422, 16 * 1024, true));
+    assert!(report.headers.contains(&("x-reason".to_owned(), "no such field".to_owned())), "{report:?}");
+    assert!(report.target.ends_with("/hooks") && report.latency > Duration::ZERO);
+    assert_eq!(receiver.count(), 1, "one attempt");
+}
+
+#[tokio::test]
+async fn every_reason_why_nothing_was_answered_has_its_name() {
+    let bench = Bench::new().await;
+    let at = |url: &str| with(subscription("erp", url), json!({"target": {"timeout": "1s"}}));
+    let nobody = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        format!("http://{}/", listener.local_addr().unwrap())
+    };
+    let hanging = Receiver::scripted(|_| Reply::hang()).await;
+    let dropping = Receiver::scripted(|_| Reply::dropped()).await;
+    let untrusted = Receiver::tls(&[], |_| Reply::ok()).await;
+    let babbling = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let babbles = format!("http://{}/", babbling.local_addr().unwrap());
+    let babble = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = babbling.accept().await {
+            // It hears the request, as a server that speaks something else would.
+            stream.read_u8().await.ok();
+            stream.write_all(b"220 mail.example ESMTP\r\n").await.ok();
+        }
+    });
+    for (url, kind) in [
+        (nobody, FailureKind::Connect),
+        ("http://nobody.invalid/".to_owned(), FailureKind::Dns),
+        (hanging.url("/"), FailureKind::Timeout),
+        (dropping.url("/"), FailureKind::Reset),
+        (untrusted.url("/"), FailureKind::Tls),
+        (babbles, FailureKind::Protocol),
+    ] {
+        let (found, text) = bench.failure(&at(&url)).await;
+        assert_eq!(found, kind, "{url}: {text}");
+        assert!(!text.is_empty(), "{kind} needs words");
+    }
+    babble.abort();
+    let logins = Receiver::scripted(|_| Reply::status(403)).await;
+    let unused = Receiver::ok().await;
+    let login = json!({"auth": {"login": {"url": logins.url("/")}}});
+    let (kind, text) = bench.failure(&with(at(&unused.url("/")), login)).await;
+    assert_eq!((kind, unused.count()), (FailureKind::Auth, 0), "{text}");
+    assert!(text.contains("403"), "{text}");
+
+    let strict = Bench::allowing("10.1.2.3/32").await;
+    let (kind, text) = strict.failure(&at(&unused.url("/"))).await;
+    assert_eq!((kind, unused.count()), (FailureKind::Egress, 0));
+    assert!(text.contains("127.0.0.1"), "{text}");
+}
+
+#[tokio::test]
+async fn what_could_change_something_must_be_confirmed_and_other_events_are_refused() {
+    let receiver = Receiver::ok().await;
+    let bench = Bench::new().await;
+    for method in ["PUT", "DELETE"] {
+        let given = with(subscription("erp", &receiver.url("/")), json!({"target": {"method": method}}));
+        let refused = bench.try_out(&given, false).await.unwrap_err();
+        assert_eq!(refused, TrialRefused::Unconfirmed(method));
+        assert!(refused.to_string().contains("confirm_method"), "{refused}");
+    }
+    assert_eq!(receiver.count(), 0);
+    let given = with(subscription("erp", &receiver.url("/")), json!({"target": {"method": "PUT"}}));
+    assert!(bench.try_out(&given, true).await.is_ok());
+    let refused = bench.flow.try_out(&bench.subscription(&given), EventName::DocumentFinish, true).await.unwrap_err();
+    assert_eq!(refused, TrialRefused::NotItsEvent(EventName::DocumentFinish));
+    assert_eq!(receiver.count(), 1);
+}
+
+#[tokio::test]
+async fn a_test_send_waits_for_its_place_like_any_delivery_and_gives_up_when_none_comes() {
+    let receiver = Receiver::scripted(|_| Reply::hang()).await;
+    let bench = Arc::new(Bench::new().await);
+    let given = with(subscription("erp", &receiver.url("/")), json!({"max_in_flight": 1}));
+    let (first, also) = (Arc::clone(&bench), given.clone());
+    let hanging = tokio::spawn(async move { first.try_out(&also, false).await });
+    receiver.wait_for(1, Duration::from_secs(30)).await;
+    assert_eq!(bench.try_out(&given, false).await, Err(TrialRefused::Busy));
+    assert_eq!(receiver.count(), 1, "no more than its cap");
+    bench.stop.abandon.cancel();
+    let cut_off = hanging.await.unwrap().unwrap();
+    assert!(matches!(cut_off.answer, Answer::None { kind: FailureKind::Interrupted, .. }), "{cut_off:?}");
+    bench.stop.draining.cancel();
+    assert_eq!(bench.try_out(&given, false).await, Err(TrialRefused::Stopping), "nothing begins any more");
+}
+
+#[tokio::test]
+async fn a_410_to_a_test_send_disables_nothing() {
+    let receiver = Receiver::scripted(|_| Reply::status(410)).await;
+    let bench = Bench::new().await;
+    let given = subscription("erp", &receiver.url("/"));
+    for _ in 0..2 {
+        let report = bench.try_out(&given, false).await.unwrap();
+        assert!(matches!(report.answer, Answer::Response { status: 410, .. }), "{report:?}");
+    }
+    assert_eq!(receiver.count(), 2);
+}
