@@ -12,3 +12,5 @@ mod payloads;
 mod retries;
 mod review;
 mod stored;
+
+pub(crate) use self::payloads::export;
