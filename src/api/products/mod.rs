@@ -78,17 +78,34 @@ pub(super) fn untold(origin: Origin, subscription: &Subscription) -> Vec<FieldEr
     }
 }
 
+/// What another API may not change.
+fn must_stay(at: &str, only: &str, path: &str) -> FieldError {
+    let text = format!("must stay {only}: the subscription was made over {path}, which has no other; make another one");
+    FieldError::at(at, text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
         config,
+        domain::{HttpTarget, Target},
         store::{self, Defaults},
     };
 
+    /// Its target, which is one over HTTP.
+    pub(super) fn http(subscription: &Subscription) -> &HttpTarget {
+        match &subscription.target {
+            Target::Http(target) => target,
+            Target::Amqp(_) => panic!("it is not HTTP"),
+        }
+    }
+
     /// The subscription that a canonical document is, or what is wrong with it.
     pub(super) fn checked(document: &Json) -> Result<Subscription, Vec<FieldError>> {
-        let defaults = Defaults::from(&config::load(&[], std::iter::empty()).unwrap());
+        let allowed = [("TARGETS__AMQP__URL", "amqp://h/"), ("TARGETS__AMQP__ALLOW", "acme:erp.in")];
+        let environment = allowed.map(|(name, value)| (format!("DOCRELAY__{name}"), value.to_owned()));
+        let defaults = Defaults::from(&config::load(&[], environment).unwrap());
         let (organization, id) = ("acme".parse().unwrap(), "a".parse().unwrap());
         let checked = store::from_json(document.clone(), &organization, &id, &defaults);
         checked.map_err(|problems| problems.iter().map(FieldError::from).collect())

@@ -1,6 +1,6 @@
 //! `/integrations`: ContractFit's webhooks over its own API.
 
-use docrelay::domain::State;
+use docrelay::domain::{HttpTarget, State, Subscription, Target};
 use serde_json::{Value, json};
 
 use super::{Answer, Served, little};
@@ -16,6 +16,14 @@ fn page() -> Value {
         "target": "http://localhost:3000/alfred/document_predict",
         "headers": {"Authorization": "Bearer abcdefg1234567989"}
     })
+}
+
+/// Where it goes, which is somewhere over HTTP.
+fn http(subscription: &Subscription) -> HttpTarget {
+    match &subscription.target {
+        Target::Http(target) => target.clone(),
+        Target::Amqp(_) => panic!("it is not HTTP"),
+    }
 }
 
 /// The page's example with another field.
@@ -57,7 +65,7 @@ async fn an_integration_is_made_read_changed_and_deleted(database: Database) {
     let path = path_of(&made);
     let id = made["id"].as_str().unwrap().parse().unwrap();
     let in_force = || served.subscriptions.current().by_id(&id).cloned();
-    let target = in_force().expect("in force before it was answered").target.clone();
+    let target = http(&in_force().expect("in force before it was answered"));
     assert_eq!(target.headers["authorization"], "Bearer abcdefg1234567989");
     assert_eq!(served.get(&key, &path).await.json(), made);
     assert_eq!(served.get(&key, PATH).await.json(), json!([made]));
@@ -75,7 +83,7 @@ async fn an_integration_is_made_read_changed_and_deleted(database: Database) {
     assert_eq!(changed["headers"], json!({"authorization": "***", "X-Env": "***", "Accept": "*/*"}));
     assert_eq!(changed["target"], made["target"]);
     let now = in_force().unwrap();
-    assert_eq!(now.target.headers["authorization"], "Bearer abcdefg1234567989", "kept, in other capitals");
+    assert_eq!(http(&now).headers["authorization"], "Bearer abcdefg1234567989", "kept, in other capitals");
     assert_eq!((now.events.iter().count(), now.retry.backoff.as_secs()), (2, 30));
 
     // What was read can be sent back as a whole; null takes away; what is replaced is gone.
@@ -88,7 +96,8 @@ async fn an_integration_is_made_read_changed_and_deleted(database: Database) {
     );
     let now = in_force().unwrap();
     assert_eq!(now.state, State::Disabled);
-    assert!(now.target.headers.len() == 1 && now.target.headers["x-env"] == "test");
+    let headers = http(&now).headers;
+    assert!(headers.len() == 1 && headers["x-env"] == "test");
 
     assert_eq!(served.delete(&key, &path).await.status, 204);
     assert!(in_force().is_none());
@@ -157,7 +166,7 @@ async fn a_target_may_be_a_bare_address_or_host_and_is_never_a_template(database
         let made = make(&served, &key, &with("target", given)).await;
         assert_eq!(made["target"], told);
         let id = made["id"].as_str().unwrap().parse().unwrap();
-        assert!(!served.subscriptions.current().by_id(&id).unwrap().target.template);
+        assert!(!http(served.subscriptions.current().by_id(&id).unwrap()).template);
     }
     served.end().await;
 }

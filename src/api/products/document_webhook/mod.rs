@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    Said,
+    Said, must_stay,
     reading::{Names, Reader, pointer},
     words::Words,
 };
@@ -14,7 +14,7 @@ use crate::{
         secrets::{self, Json, at},
         view::Shown,
     },
-    domain::{EventName, OrganizationId, Payload, Subscription, Timestamp},
+    domain::{EventName, OrganizationId, Payload, Subscription, Target, Timestamp},
 };
 
 const NAMES: Names = Names {
@@ -143,14 +143,14 @@ pub(super) fn tell(shown: &Shown) -> Value {
     })
 }
 
-/// What a document webhook could not tell: its payload is IDEXA's, and everything else has a word.
+/// What a document webhook could not tell: it is a request with IDEXA's body.
 pub(super) fn untold(subscription: &Subscription) -> Vec<FieldError> {
-    if subscription.payload == Payload::Idexa {
-        return Vec::new();
-    }
-    let text =
-        "must stay idexa: the subscription was made over /document_webhooks, which has no other; make another one";
-    vec![FieldError::at("/payload", text)]
+    let claims = [
+        (subscription.payload == Payload::Idexa, "/payload", "idexa"),
+        (matches!(subscription.target, Target::Http(_)), "/target/type", "http"),
+    ];
+    let wrong = claims.into_iter().filter(|(holds, ..)| !holds);
+    wrong.map(|(_, at, only)| must_stay(at, only, "/document_webhooks")).collect()
 }
 
 fn check_type(reader: &mut Reader<'_>) {

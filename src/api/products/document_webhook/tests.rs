@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::{
-    api::products::{tests::checked, words::in_words},
+    api::products::{
+        tests::{checked, http},
+        words::in_words,
+    },
     domain::{Auth, TokenSource},
 };
 
@@ -71,7 +74,7 @@ fn the_pages_example_is_a_template_with_a_login() {
     assert_eq!(said.errors, []);
     let subscription = checked(&said.document).unwrap();
     assert_eq!((subscription.name.as_str(), subscription.payload), ("Webhook 1", Payload::Idexa));
-    assert!(subscription.target.template && subscription.events.iter().eq([EventName::DocumentFinish]));
+    assert!(http(&subscription).template && subscription.events.iter().eq([EventName::DocumentFinish]));
     let Auth::Token(source) = &subscription.auth else { panic!("no login") };
     let TokenSource::Login(login) = &**source else { panic!("no login") };
     assert_eq!((login.scheme.as_str(), login.token_attribute.as_str()), ("Bearer", "access_token"));
@@ -267,5 +270,10 @@ fn no_problem_repeats_a_secret() {
 fn another_payload_cannot_be_told() {
     let mut document = create(&least(&json!({}))).document;
     document.insert("payload".to_owned(), "cloudevents".into());
-    assert_eq!(untold(&checked(&document).unwrap())[0].pointer.as_deref(), Some("/payload"));
+    let wrong = |document: &Json| {
+        untold(&checked(document).unwrap()).into_iter().filter_map(|error| error.pointer).collect::<Vec<_>>()
+    };
+    assert_eq!(wrong(&document), ["/payload"]);
+    document.insert("target".to_owned(), json!({"type": "amqp", "exchange": "erp.in"}));
+    assert_eq!(wrong(&document), ["/payload", "/target/type"]);
 }

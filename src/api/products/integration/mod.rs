@@ -6,7 +6,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::{
-    Said, address,
+    Said, address, must_stay,
     reading::{Names, Reader},
     words::Words,
 };
@@ -18,7 +18,7 @@ use crate::{
         view::Shown,
     },
     config::ranges,
-    domain::{Payload, Subscription, Timestamp},
+    domain::{Payload, Subscription, Target, Timestamp},
 };
 
 const NAMES: Names = Names {
@@ -99,21 +99,17 @@ pub(super) fn tell(shown: &Shown) -> Value {
 
 /// What an integration could not tell: it is a POST of ContractFit's body to a fixed address.
 pub(super) fn untold(subscription: &Subscription) -> Vec<FieldError> {
-    let target = &subscription.target;
-    let claims = [
-        (subscription.payload == Payload::ContractFit, "/payload", "contractfit"),
-        (!target.template, "/target/template", "false"),
-        (target.method == Method::POST, "/target/method", "POST"),
-    ];
+    let payload = (subscription.payload == Payload::ContractFit, "/payload", "contractfit");
+    let claims = match &subscription.target {
+        Target::Http(target) => vec![
+            payload,
+            (!target.template, "/target/template", "false"),
+            (target.method == Method::POST, "/target/method", "POST"),
+        ],
+        Target::Amqp(_) => vec![payload, (false, "/target/type", "http")],
+    };
     let wrong = claims.into_iter().filter(|(holds, ..)| !holds);
-    wrong
-        .map(|(_, at, only)| {
-            let text = format!(
-                "must stay {only}: the subscription was made over /integrations, which has no other; make another one"
-            );
-            FieldError::at(at, text)
-        })
-        .collect()
+    wrong.map(|(_, at, only)| must_stay(at, only, "/integrations")).collect()
 }
 
 fn said(reader: Reader<'_>, document: Json) -> Said {

@@ -1,7 +1,10 @@
 //! ContractFit's words, as its page has them.
 
 use super::*;
-use crate::api::products::{tests::checked, words::in_words};
+use crate::api::products::{
+    tests::{checked, http},
+    words::in_words,
+};
 
 fn object(value: &Value) -> Json {
     value.as_object().unwrap().clone()
@@ -53,7 +56,7 @@ fn the_pages_example_is_a_post_of_contractfits_body_to_the_target() {
     let said = create(&object(&page()));
     assert_eq!(said.errors, []);
     let subscription = checked(&said.document).unwrap();
-    let target = &subscription.target;
+    let target = http(&subscription);
     assert_eq!(target.url.as_url().as_str(), "http://localhost:3000/alfred/document_predict");
     assert_eq!(target.headers["authorization"], "Bearer abcdefg1234567989");
     assert_eq!((&target.method, target.template, subscription.payload), (&Method::POST, false, Payload::ContractFit));
@@ -109,7 +112,7 @@ fn no_problem_repeats_a_secret() {
 fn header_is_another_name_of_headers_and_both_are_one_too_many() {
     let alias = with(&json!({"headers": null, "header": {"X-Key": "k"}}));
     let subscription = checked(&create(&alias).document).unwrap();
-    assert_eq!(subscription.target.headers["x-key"], "k");
+    assert_eq!(http(&subscription).headers["x-key"], "k");
     assert_eq!(wrong(&with(&json!({"header": {"X-Key": "k"}}))), ["/header"]);
     assert_eq!(wrong(&with(&json!({"headers": null, "header": {"Host": "k"}}))), ["/header/Host"]);
     let long = json!({"X-Key": "k".repeat(5000)});
@@ -120,7 +123,8 @@ fn header_is_another_name_of_headers_and_both_are_one_too_many() {
 #[test]
 fn a_colon_id_is_a_part_of_the_target_and_never_a_template() {
     let said = create(&with(&json!({"target": "localhost:5000/x/:id?y=:id"})));
-    let target = checked(&said.document).unwrap().target;
+    let subscription = checked(&said.document).unwrap();
+    let target = http(&subscription);
     assert!(!target.template);
     assert_eq!(target.url.as_url().as_str(), "http://localhost:5000/x/:id?y=:id");
     // Nobody can ask for one either.
@@ -215,6 +219,7 @@ fn what_an_integration_cannot_tell_is_named() {
         (json!({"payload": "cloudevents"}), "/payload"),
         (json!({"target": {"url": "http://h/:id", "template": true}}), "/target/template"),
         (json!({"target": {"url": "http://h/", "method": "PUT"}}), "/target/method"),
+        (json!({"target": {"type": "amqp", "exchange": "erp.in"}}), "/target/type"),
     ] {
         let mut document = create(&object(&page())).document;
         document.extend(object(&change));
