@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::{
     place::Place,
     problem::FieldError,
+    products,
     secrets::{self, Json},
     view::{self, Shown},
 };
@@ -96,7 +97,8 @@ impl Desk {
         self.store.store().ok_or_else(|| StoreError::Away("it could not be opened yet".into()))
     }
 
-    /// Makes a subscription of canonical JSON, without id and organization. A signing secret that is asked for stands in
+    /// Makes a subscription of canonical JSON, without id and organization. `aside` is kept beside it for the API that
+    /// makes it, and means nothing. A signing secret that is asked for stands in
     /// the answer, this once.
     ///
     /// # Errors
@@ -106,6 +108,7 @@ impl Desk {
         organization: &OrganizationId,
         origin: Origin,
         given: &Json,
+        aside: &Json,
     ) -> Result<Shown, Refusal> {
         view::told_by_nobody(given).map_err(Refusal::Invalid)?;
         let id = new_id()?;
@@ -119,7 +122,7 @@ impl Desk {
             organization: organization.clone(),
             origin,
             singular: is_singular.then(|| SINGULAR.to_owned()),
-            content: draft.content(None),
+            content: draft.content(aside, None),
         };
         let row = self.store()?.insert(&new, (self.clock)()).await.map_err(|error| match error {
             InsertError::Conflict { existing } => Refusal::Conflict(existing),
@@ -249,10 +252,14 @@ impl Desk {
             let text = "cannot become idexa, or something else: delete the subscription and create another one";
             return Err(Refusal::Invalid(vec![FieldError::at("/payload", text)]));
         }
+        let untold = products::untold(row.origin, &draft.subscription);
+        if !untold.is_empty() {
+            return Err(Refusal::Invalid(untold));
+        }
         // Whoever enables it says that the reason is no more.
         let is_enabled = patch.get("enabled") == Some(&true.into());
         let reason = row.disabled_reason.clone().filter(|_| !is_enabled);
-        let content = draft.content(reason);
+        let content = draft.content(&store::aside(row), reason);
         let updated =
             self.store()?.update(&row.organization, &row.id, Some(row.updated_at), &content, (self.clock)()).await;
         let row = updated.map_err(|error| match error {
@@ -265,7 +272,7 @@ impl Desk {
     }
 
     /// What becomes of a subscription by a patch, checked by the rules of the file.
-    fn draft(
+    pub(super) fn draft(
         &self,
         organization: &OrganizationId,
         id: &SubscriptionId,
@@ -289,7 +296,7 @@ impl Desk {
         }
     }
 
-    async fn row(&self, scope: Scope<'_>, id: &SubscriptionId) -> Result<Row, Refusal> {
+    pub(super) async fn row(&self, scope: Scope<'_>, id: &SubscriptionId) -> Result<Row, Refusal> {
         let store = self.store()?;
         let row = match scope.organization {
             Some(organization) => store.get(organization, id).await?,
@@ -314,15 +321,18 @@ impl Desk {
 }
 
 /// A subscription that may be stored.
-struct Draft {
+pub(super) struct Draft {
     whole: Json,
     subscription: Subscription,
     generated: Vec<(usize, String)>,
 }
 
 impl Draft {
-    fn content(&self, disabled_reason: Option<String>) -> Content {
-        let (open, secret) = secrets::split(&self.whole);
+    fn content(&self, aside: &Json, disabled_reason: Option<String>) -> Content {
+        let (mut open, secret) = secrets::split(&self.whole);
+        if !aside.is_empty() {
+            open.insert(store::ASIDE.to_owned(), aside.clone().into());
+        }
         let text = |json: Json| serde_json::Value::Object(json).to_string();
         Content { document: text(open), secrets: secret.map(|json| Secret::new(text(json))), disabled_reason }
     }
@@ -333,7 +343,7 @@ fn is_within(scope: Scope<'_>, subscription: &Subscription) -> bool {
     scope.origin.is_none() && scope.organization.is_none_or(|organization| subscription.organization == *organization)
 }
 
-fn unreadable(row: &Row, error: BadDocument) -> Refusal {
+pub(super) fn unreadable(row: &Row, error: BadDocument) -> Refusal {
     match error {
         BadDocument::Secrets(error) => Refusal::Locked(error),
         error => Refusal::Store(StoreError::Damaged { id: row.id.to_string(), what: error.to_string() }),
@@ -347,7 +357,7 @@ fn signing_secret() -> Result<String, SealError> {
     Ok(format!("whsec_{}", BASE64_STANDARD.encode(bytes)))
 }
 
-fn new_id() -> Result<SubscriptionId, StoreError> {
+pub(super) fn new_id() -> Result<SubscriptionId, StoreError> {
     // Never: a UUID has 36 bytes.
     Uuid::new_v4().to_string().parse().map_err(|_| StoreError::from(SealError::NoRandomness))
 }

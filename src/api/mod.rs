@@ -10,6 +10,8 @@ mod merge;
 pub mod openapi;
 mod place;
 mod problem;
+mod products;
+mod rehearsal;
 mod render;
 mod request;
 mod secrets;

@@ -99,7 +99,7 @@ fn one(method: &'static str, id: &str, summary: &str, route: MethodRouter<Arc<Ap
 
 async fn create(caller: Caller, State(api): State<Arc<Api>>, Object(given): Object) -> Result<Response, Problem> {
     let (organization, given) = organization_of(&caller, given)?;
-    let shown = api.desk.create(&organization, Origin::Api, &given).await?;
+    let shown = api.desk.create(&organization, Origin::Api, &given, &Json::new()).await?;
     tracing::info!(subscription.id = %shown.id, organization.id = %organization, key.id = caller.key, "Subscription created");
     let mut response = subscription(StatusCode::CREATED, &shown);
     if let Ok(location) = HeaderValue::from_str(&format!("{PATH}/{}", shown.id)) {
@@ -161,7 +161,7 @@ fn scope(caller: &Caller) -> Scope<'_> {
 }
 
 /// Whose subscription is to be made. An organization's key makes them for its own; the operator's says for whom.
-fn organization_of(caller: &Caller, mut given: Json) -> Result<(OrganizationId, Json), Problem> {
+pub(super) fn organization_of(caller: &Caller, mut given: Json) -> Result<(OrganizationId, Json), Problem> {
     let named = given.shift_remove("organization").filter(|named| !named.is_null());
     let wrong = |text: String| Problem::invalid(vec![FieldError::at("/organization", text)]);
     let named = match named {

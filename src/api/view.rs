@@ -39,6 +39,10 @@ pub(super) struct Shown {
     pub(super) disabled_reason: Option<String>,
     /// The canonical JSON without what stands above; secrets are hidden.
     pub(super) document: Json,
+    /// The part of it that was said, without what is in force where nothing was said.
+    pub(super) said: Json,
+    /// What a product said that has no place in the canonical JSON.
+    pub(super) aside: Json,
 }
 
 /// A subscription of the file.
@@ -51,6 +55,8 @@ pub(super) fn declared(subscription: &Subscription) -> Shown {
         updated_at: None,
         disabled_reason: (subscription.state == State::Gone).then(|| FailureKind::Gone.to_string()),
         document: render::declared(subscription),
+        said: Json::new(),
+        aside: Json::new(),
     }
 }
 
@@ -61,11 +67,12 @@ pub(super) fn stored(row: &Row, defaults: &Defaults) -> Shown {
         Ok(subscription) => render::in_force(&subscription),
         Err(_) => Json::new(),
     };
-    let said = match store::whole(row) {
+    let mut said = match store::whole(row) {
         Ok(whole) => secrets::hidden(&whole),
         Err(_) => serde_json::from_str(&row.document).unwrap_or_default(),
     };
-    store::lay_over(&mut document, said);
+    said.shift_remove(store::ASIDE);
+    store::lay_over(&mut document, said.clone());
     if row.disabled_reason.is_some() {
         document.insert("enabled".to_owned(), false.into());
     }
@@ -77,6 +84,8 @@ pub(super) fn stored(row: &Row, defaults: &Defaults) -> Shown {
         updated_at: Some(row.updated_at),
         disabled_reason: row.disabled_reason.clone(),
         document,
+        said,
+        aside: store::aside(row),
     }
 }
 

@@ -65,8 +65,19 @@ impl Timestamp {
     /// of that range.
     #[must_use]
     pub fn to_rfc3339(self) -> String {
+        humantime::format_rfc3339_millis(self.writable()).to_string()
+    }
+
+    /// The same with microseconds.
+    #[must_use]
+    pub fn to_rfc3339_micros(self) -> String {
+        humantime::format_rfc3339_micros(self.writable()).to_string()
+    }
+
+    /// Within what RFC 3339 has four digits for.
+    fn writable(self) -> SystemTime {
         let last = SystemTime::UNIX_EPOCH + Duration::from_secs(LAST_SECOND);
-        humantime::format_rfc3339_millis(self.0.clamp(SystemTime::UNIX_EPOCH, last)).to_string()
+        self.0.clamp(SystemTime::UNIX_EPOCH, last)
     }
 
     /// Reads RFC 3339. `None` when it is not that.

@@ -57,16 +57,30 @@ pub fn from_json(
     file::one(&node(&Value::Object(whole)), defaults)
 }
 
+/// Where a document keeps what has no place in the canonical JSON, in the words of the API that made it. No subscription
+/// has a field of this name.
+pub const ASIDE: &str = "aside";
+
 /// What a row says, its secrets included.
 ///
 /// # Errors
 /// The secrets cannot be read, or it is no JSON.
 pub fn whole(row: &Row) -> Result<Map<String, Value>, BadDocument> {
     let mut whole = object(&row.document)?;
+    whole.remove(ASIDE);
     if let Some(secrets) = row.secrets.as_ref().map_err(Clone::clone)? {
         lay_over(&mut whole, object(secrets.reveal())?);
     }
     Ok(whole)
+}
+
+/// What a row keeps beside what it says; empty for most.
+#[must_use]
+pub fn aside(row: &Row) -> Map<String, Value> {
+    match object(&row.document).ok().and_then(|mut whole| whole.remove(ASIDE)) {
+        Some(Value::Object(aside)) => aside,
+        _ => Map::new(),
+    }
 }
 
 /// What the system's reason makes of a state. What its owner disabled stays so, whatever the reason.

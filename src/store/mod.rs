@@ -20,7 +20,7 @@ mod target;
 mod yaml;
 
 pub use self::{
-    document::{BadDocument, from_document, from_json, lay_over, whole},
+    document::{ASIDE, BadDocument, aside, from_document, from_json, lay_over, whole},
     edits::{Change, Edits, Place},
     file::{Defaults, parse},
     follow::{StoreHandle, StoreSource},

@@ -14,6 +14,7 @@ mod broker;
 mod cli;
 mod config;
 mod flow;
+mod pages;
 mod receive;
 mod slow;
 mod store;

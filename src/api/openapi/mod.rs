@@ -8,7 +8,7 @@ mod schemas;
 use serde_json::{Map, Value, json};
 
 pub(super) use self::operation::Operation;
-use super::subscriptions;
+use super::{products, subscriptions};
 
 /// Where it is served.
 pub(super) const PATH: &str = "/openapi.json";
@@ -21,8 +21,13 @@ const ABOUT: &str = "Subscriptions say which events of an organization go where.
 
 /// Every operation of every API.
 pub(super) fn operations() -> impl Iterator<Item = Operation> {
-    // Each API's operations come here.
-    subscriptions::operations().into_iter()
+    subscriptions::operations().into_iter().chain(products::operations())
+}
+
+fn tags() -> Vec<Value> {
+    let all = "All of an organization's subscriptions, in canonical JSON.";
+    let own = json!({"name": subscriptions::TAG, "description": all});
+    std::iter::once(own).chain(products::tags()).collect()
 }
 
 /// The document.
@@ -46,7 +51,7 @@ pub fn document() -> Value {
         },
         "servers": [{"url": "/", "description": "api.listen, or the proxy before it."}],
         "security": [{"bearer": []}, {"apiKey": []}, {"idexaApiKey": []}],
-        "tags": [{"name": subscriptions::TAG, "description": "All of an organization's subscriptions, in canonical JSON."}],
+        "tags": tags(),
         "paths": paths,
         "components": {
             "securitySchemes": {

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::{examples, operation::reference};
 use crate::api::{
     kind::Kind,
+    products,
     secrets::{GENERATE, HIDDEN},
 };
 
@@ -27,6 +28,9 @@ pub(super) fn all() -> Value {
     schemas.insert("SubscriptionPage".to_owned(), page());
     schemas.insert("Problem".to_owned(), problem());
     schemas.insert("FieldError".to_owned(), field_error());
+    for (name, schema) in products::schemas() {
+        schemas.insert(name.to_owned(), schema);
+    }
     for (name, mut schema) in shared {
         illustrate(&mut schema, examples::shared().get(&name));
         schemas.insert(name, schema);

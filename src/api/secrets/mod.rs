@@ -241,7 +241,7 @@ fn pointer(place: &[String]) -> String {
 }
 
 /// What stands at a place, unless it is `null`.
-fn at<'a>(whole: &'a Json, names: &[impl AsRef<str>]) -> Option<&'a Value> {
+pub(super) fn at<'a>(whole: &'a Json, names: &[impl AsRef<str>]) -> Option<&'a Value> {
     let (first, rest) = names.split_first()?;
     let value = whole.get(first.as_ref()).filter(|value| !value.is_null())?;
     if rest.is_empty() { Some(value) } else { at(value.as_object()?, rest) }

@@ -1,7 +1,9 @@
 //! The HTTP API: a real server, a real database, real requests; no broker.
 
+mod document_webhooks;
 mod gone;
 mod guide;
+mod integrations;
 mod keys;
 mod lists;
 mod openapi;

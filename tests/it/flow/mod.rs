@@ -13,3 +13,5 @@ mod retries;
 mod review;
 mod stored;
 mod trial;
+
+pub(crate) use self::payloads::export;

@@ -20,7 +20,7 @@ fn finish(id: &str) -> DocumentEvent {
 }
 
 /// A review was finished.
-pub(super) fn export(id: &str) -> DocumentEvent {
+pub(crate) fn export(id: &str) -> DocumentEvent {
     let export = DocumentExport {
         reviewed_by: ReviewedBy::Automatic,
         task_id: 9001,

@@ -3,6 +3,7 @@
 pub(crate) mod azurite;
 pub(crate) mod broker;
 pub(crate) mod node;
+pub(crate) mod page;
 pub(crate) mod proxy;
 pub(crate) mod receiver;
 pub(crate) mod results;
