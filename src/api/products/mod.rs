@@ -105,7 +105,7 @@ mod tests {
     pub(super) fn checked(document: &Json) -> Result<Subscription, Vec<FieldError>> {
         let allowed = [("TARGETS__AMQP__URL", "amqp://h/"), ("TARGETS__AMQP__ALLOW", "acme:erp.in")];
         let environment = allowed.map(|(name, value)| (format!("DOCRELAY__{name}"), value.to_owned()));
-        let defaults = Defaults::from(&config::load(&[], environment).unwrap());
+        let defaults = Defaults::from(&config::load(&[], environment.into_iter()).unwrap());
         let (organization, id) = ("acme".parse().unwrap(), "a".parse().unwrap());
         let checked = store::from_json(document.clone(), &organization, &id, &defaults);
         checked.map_err(|problems| problems.iter().map(FieldError::from).collect())
