@@ -13,6 +13,8 @@ function value(key,    found) {
     event = value("event"); subscription = value("subscription_id"); attempt = value("attempt")
     outcome = value("outcome"); state = value("document_state"); error = value("error"); status = value("status_code")
     if (subscription == "") subscription = "-"
+    # One that was made over the API has a UUID.
+    if (length(subscription) > 12) subscription = substr(subscription, 1, 8) "..."
     said = error == "" ? status : (error == "status" ? status : error)
 }
 
