@@ -187,7 +187,7 @@ fn goes_elsewhere(place: &[String], stored: &Json, new: &Json) -> bool {
     };
     addresses.iter().any(|address| {
         let [before, after] = [stored, new].map(|json| url_at(json, address).map(|url| url.origin()));
-        before.is_some() && after.is_some() && before != after
+        after.is_some() && before != after
     })
 }
 

@@ -130,6 +130,9 @@ fn a_secret_goes_to_no_other_address_than_it_was_given_for() {
         found.contains(&"/target/url".to_owned()) && found.contains(&"/target/headers/X-Key".to_owned()),
         "{found:?}"
     );
+    // What goes to no address yet goes to no first one either.
+    let exchange = object(json!({"target": {"type": "amqp"}, "auth": {"authorization": "hunter2"}}));
+    assert_eq!(patch(&exchange, to("https://evil.example/")), Err(vec!["/auth/authorization".to_owned()]));
     // The login's own go to its own address.
     let found = patch(&full(), json!({"auth": {"login": {"url": "https://evil.example/"}}})).unwrap_err();
     assert!(found.iter().all(|place| place.starts_with("/auth/login/")) && found.len() == 2, "{found:?}");
