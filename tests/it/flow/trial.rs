@@ -3,79 +3,21 @@
 use std::{sync::Arc, time::Duration};
 
 use docrelay::{
-    broker::{
-        BrokerOutbox, Publisher,
-        target::{self, TargetPublisher},
-        topology::Topology,
-    },
-    config::{self, Config},
-    domain::{Answer, EventName, FailureKind, Subscription},
-    flow::{Couriers, Directory, Flow, FlowSettings, StopSignals, TrialRefused, TrialReport},
-    store::{Defaults, Subscriptions, parse},
-    webhook::Client,
+    domain::{Answer, EventName, FailureKind},
+    flow::TrialRefused,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
+    task::JoinSet,
 };
-use tokio_util::sync::CancellationToken;
 
 use crate::support::{
+    bench::Bench,
     receiver::{Receiver, Reply},
     service::{subscription, with},
 };
-
-/// A flow whose broker does not exist: a test send needs none.
-struct Bench {
-    flow: Flow<Couriers>,
-    stop: StopSignals,
-    config: Config,
-    _folder: tempfile::TempDir,
-}
-
-impl Bench {
-    async fn new() -> Self {
-        Self::allowing("127.0.0.0/8").await
-    }
-
-    async fn allowing(network: &str) -> Self {
-        let settings = [("DOCRELAY__EGRESS__ALLOW", network), ("DOCRELAY__BROKER__DELAY_UNIT", "100ms")];
-        let settings = settings.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let config = config::load(&[], settings).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("subscriptions.yaml");
-        std::fs::write(&file, "subscriptions: []\n").unwrap();
-        let known: Arc<dyn Directory> = Arc::new(Subscriptions::load(file, (&config).into()).await.unwrap());
-        let topology = Arc::new(Topology::new(&config.broker));
-        let (publisher, _) = Publisher::new(config.broker.clone(), Arc::clone(&topology), CancellationToken::new());
-        let (amqp, _) = TargetPublisher::new(config.targets.amqp.clone(), target::IDLE, CancellationToken::new());
-        let http = Client::new(&config.egress, Duration::from_secs(5), &[]).unwrap();
-        let standing = publisher.standing();
-        let outbox = BrokerOutbox::new(publisher, topology.names.clone());
-        let (unit, max_age) = (config.broker.delay_unit, config.delivery.max_age);
-        let settings = FlowSettings { max_event_bytes: 1_000_000, delay_unit: unit, max_age, window: 8 };
-        let stop = StopSignals::default();
-        let flow = Flow::new(outbox, Couriers { http, amqp }, known, standing, settings, stop.clone());
-        Self { flow, stop, config, _folder: folder }
-    }
-
-    fn subscription(&self, value: &Value) -> Subscription {
-        parse(&format!("subscriptions: [{value}]"), &Defaults::from(&self.config)).unwrap().remove(0)
-    }
-
-    async fn try_out(&self, value: &Value, confirm_method: bool) -> Result<TrialReport, TrialRefused> {
-        self.flow.try_out(&self.subscription(value), EventName::DocumentText, confirm_method).await
-    }
-
-    /// Why there was no answer.
-    async fn failure(&self, value: &Value) -> (FailureKind, String) {
-        match self.try_out(value, false).await.unwrap().answer {
-            Answer::None { kind, text } | Answer::Unsendable { kind, text } => (kind, text),
-            other => panic!("expected no answer, got {other:?}"),
-        }
-    }
-}
 
 #[tokio::test]
 async fn a_test_send_takes_the_real_path_and_says_that_it_is_one() {
@@ -120,7 +62,8 @@ async fn every_reason_why_nothing_was_answered_has_its_name() {
     let untrusted = Receiver::tls(&[], |_| Reply::ok()).await;
     let babbling = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let babbles = format!("http://{}/", babbling.local_addr().unwrap());
-    let babble = tokio::spawn(async move {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
         while let Ok((mut stream, _)) = babbling.accept().await {
             // It hears the request, as a server that speaks something else would.
             stream.read_u8().await.ok();
@@ -139,7 +82,6 @@ async fn every_reason_why_nothing_was_answered_has_its_name() {
         assert_eq!(found, kind, "{url}: {text}");
         assert!(!text.is_empty(), "{kind} needs words");
     }
-    babble.abort();
     let logins = Receiver::scripted(|_| Reply::status(403)).await;
     let unused = Receiver::ok().await;
     let login = json!({"auth": {"login": {"url": logins.url("/")}}});
@@ -177,12 +119,13 @@ async fn a_test_send_waits_for_its_place_like_any_delivery_and_gives_up_when_non
     let bench = Arc::new(Bench::new().await);
     let given = with(subscription("erp", &receiver.url("/")), json!({"max_in_flight": 1}));
     let (first, also) = (Arc::clone(&bench), given.clone());
-    let hanging = tokio::spawn(async move { first.try_out(&also, false).await });
+    let mut hanging = JoinSet::new();
+    hanging.spawn(async move { first.try_out(&also, false).await });
     receiver.wait_for(1, Duration::from_secs(30)).await;
     assert_eq!(bench.try_out(&given, false).await, Err(TrialRefused::Busy));
     assert_eq!(receiver.count(), 1, "no more than its cap");
     bench.stop.abandon.cancel();
-    let cut_off = hanging.await.unwrap().unwrap();
+    let cut_off = hanging.join_next().await.unwrap().unwrap().unwrap();
     assert!(matches!(cut_off.answer, Answer::None { kind: FailureKind::Interrupted, .. }), "{cut_off:?}");
     bench.stop.draining.cancel();
     assert_eq!(bench.try_out(&given, false).await, Err(TrialRefused::Stopping), "nothing begins any more");

@@ -1,6 +1,7 @@
 //! What the tests share.
 
 pub(crate) mod azurite;
+pub(crate) mod bench;
 pub(crate) mod broker;
 pub(crate) mod node;
 pub(crate) mod page;
