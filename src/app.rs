@@ -137,7 +137,9 @@ impl Service {
         let readiness =
             Readiness::new(standing, consuming, subscriptions.loaded(), CancellationToken::clone(&stopping))
                 .with_store(store.as_ref().map(StoreSource::answers));
-        let desk = store.as_ref().map(|store| Desk::new(store.handle(), Arc::clone(&subscriptions), domain::now));
+        let desk = store.as_ref().map(|store| {
+            Desk::new(store.handle(), Arc::clone(&subscriptions), domain::now).with_trials(Arc::clone(&flow) as _)
+        });
         let (api, answered) = (server.as_ref().map(api::Server::address), CancellationToken::new());
         if let Some(store) = store {
             // The last requests still need it.

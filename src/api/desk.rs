@@ -11,10 +11,12 @@ use super::{
     problem::FieldError,
     products,
     secrets::{self, Json},
+    trial::Trials,
     view::{self, Shown},
 };
 use crate::{
     domain::{OrganizationId, Payload, Secret, State, Subscription, SubscriptionId, Timestamp},
+    flow::TryOut,
     secrets::{OpenError, SealError},
     store::{
         self, BadDocument, FileProblems, StoreHandle, Subscriptions,
@@ -37,6 +39,7 @@ pub struct Desk {
     store: StoreHandle,
     subscriptions: Arc<Subscriptions>,
     clock: fn() -> Timestamp,
+    trials: Option<Trials>,
 }
 
 /// Which subscriptions somebody may see.
@@ -70,6 +73,8 @@ pub(super) enum Refusal {
     Declared,
     /// Somebody else changed it.
     Changed,
+    /// No place came free for a test send.
+    Busy,
     /// Its secrets cannot be read.
     Locked(OpenError),
     /// The database did not do its part.
@@ -86,7 +91,29 @@ impl Desk {
     /// A desk before these subscriptions. `clock` tells the time of changes.
     #[must_use]
     pub fn new(store: StoreHandle, subscriptions: Arc<Subscriptions>, clock: fn() -> Timestamp) -> Self {
-        Self { store, subscriptions, clock }
+        Self { store, subscriptions, clock, trials: None }
+    }
+
+    /// The same with somebody who makes test sends.
+    #[must_use]
+    pub fn with_trials(self, trials: Arc<dyn TryOut>) -> Self {
+        Self { trials: Some(Trials(trials)), ..self }
+    }
+
+    pub(super) fn trials(&self) -> Option<&Trials> {
+        self.trials.as_ref()
+    }
+
+    /// One subscription as it is now, wherever it is declared.
+    ///
+    /// # Errors
+    /// It is not there, it cannot be read, or the store is away.
+    pub(super) async fn subscription(&self, scope: Scope<'_>, id: &SubscriptionId) -> Result<Subscription, Refusal> {
+        if let Some(declared) = self.declared(scope, id) {
+            return Ok((*declared).clone());
+        }
+        let row = self.row(scope, id).await?;
+        store::from_document(&row, self.subscriptions.defaults()).map_err(|error| unreadable(&row, error))
     }
 
     /// The database.

@@ -17,6 +17,7 @@ mod request;
 mod secrets;
 mod server;
 mod subscriptions;
+mod trial;
 mod view;
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};

@@ -136,6 +136,9 @@ impl From<Refusal> for Problem {
                 "The subscriptions file declares this subscription: it can be read here, and changed there only.",
             ),
             Refusal::Changed => Self::new(Kind::Changed, "The subscription was changed meanwhile."),
+            Refusal::Busy => {
+                Self::new(Kind::Overloaded, "No place came free at the target for a test send.").retry_after(AWAY)
+            }
             Refusal::Locked(error) => {
                 tracing::error!(%error, "The secrets of a subscription cannot be read");
                 Self::new(

@@ -20,6 +20,7 @@ use super::{
     problem::{FieldError, Problem},
     request::{Id, Object, Query, if_match},
     secrets::Json,
+    trial::Wish,
     view::Shown,
 };
 use crate::{
@@ -33,6 +34,9 @@ pub(super) const PATH: &str = "/v1/subscriptions";
 /// Where one of them is.
 const ONE: &str = "/v1/subscriptions/{id}";
 
+/// Where one of them is tried out.
+const TEST: &str = "/v1/subscriptions/{id}/test";
+
 /// How many a page has unless the query says.
 const PAGE: u32 = 50;
 
@@ -43,7 +47,7 @@ const MOST_A_PAGE: u32 = 500;
 pub(super) const TAG: &str = "subscriptions";
 
 /// The operations.
-pub(super) fn operations() -> [Operation; 5] {
+pub(super) fn operations() -> [Operation; 6] {
     let json = "application/json";
     let named = |id| (id, TAG);
     let etag = ("ETag", "This version, for If-Match.");
@@ -82,11 +86,33 @@ pub(super) fn operations() -> [Operation; 5] {
             .parameter("header", "If-Match", "Only if it still is this version.", &json!({"type": "string"}), &json!("\"1795632600000000\""))
             .answers("204", "It was deleted.", &[], None)
             .problems(&[Kind::Declared, Kind::Changed]),
+        trial(),
     ]
 }
 
+fn trial() -> Operation {
+    let summary = "Send a sample event";
+    one_at(TEST, "post", "testSubscription", summary, post(test))
+        .describe("One attempt through the real path, 20 s at most, whether the subscription is enabled or not: with the same login, signature and egress rules as any delivery. It carries `docrelay-test: true` and ids that begin with `test-`; no result is published. What the target answers, or why nothing could be sent, is the answer here.")
+        .body(&["application/json"], "TestSend", &json!({
+            "first": {"summary": "The first of its events", "value": {}},
+            "chosen": {"summary": "One of its events, by a method that must be confirmed", "value": examples::test_send()},
+        }))
+        .answers("200", "How it went.", &[], Some(("TestReport", examples::test_report())))
+}
+
 fn one(method: &'static str, id: &str, summary: &str, route: MethodRouter<Arc<Api>>) -> Operation {
-    Operation::new(method, ONE, (id, TAG), summary, route)
+    one_at(ONE, method, id, summary, route)
+}
+
+fn one_at(
+    path: &'static str,
+    method: &'static str,
+    id: &str,
+    summary: &str,
+    route: MethodRouter<Arc<Api>>,
+) -> Operation {
+    Operation::new(method, path, (id, TAG), summary, route)
         .parameter(
             "path",
             "id",
@@ -154,6 +180,18 @@ async fn delete(
     api.desk.delete(scope(&caller), &id, if_match(&headers)?).await?;
     tracing::info!(subscription.id = %id, key.id = caller.key, "Subscription deleted");
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn test(
+    caller: Caller,
+    State(api): State<Arc<Api>>,
+    Id(id): Id,
+    Object(given): Object,
+) -> Result<Response, Problem> {
+    let wish = Wish::of(&given).map_err(Problem::invalid)?;
+    let report = api.desk.try_out(scope(&caller), &id, wish).await?;
+    tracing::info!(subscription.id = %id, key.id = caller.key, "Subscription tried out");
+    Ok(answer::json(StatusCode::OK, &Value::Object(report)))
 }
 
 fn scope(caller: &Caller) -> Scope<'_> {

@@ -27,7 +27,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use self::ports::{Courier, Couriers, Directory, Sending};
-pub use self::trial::{TrialRefused, TrialReport};
+pub use self::trial::{TrialRefused, TrialReport, TryOut};
 use self::{
     carry::{Carried, Later},
     intake::{Opened, Work},

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::Method;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -35,6 +36,28 @@ pub struct TrialReport {
     pub answer: Answer,
     /// The answer's headers, as far as they were kept.
     pub headers: Vec<(String, String)>,
+}
+
+/// Makes test sends, whatever the flow sends through.
+pub trait TryOut: Send + Sync + 'static {
+    /// As [`Flow::try_out`].
+    fn try_out<'a>(
+        &'a self,
+        subscription: &'a Subscription,
+        name: EventName,
+        confirm_method: bool,
+    ) -> BoxFuture<'a, Result<TrialReport, TrialRefused>>;
+}
+
+impl<C: Courier> TryOut for Flow<C> {
+    fn try_out<'a>(
+        &'a self,
+        subscription: &'a Subscription,
+        name: EventName,
+        confirm_method: bool,
+    ) -> BoxFuture<'a, Result<TrialReport, TrialRefused>> {
+        Box::pin(Self::try_out(self, subscription, name, confirm_method))
+    }
 }
 
 /// Why nothing was tried.

@@ -87,6 +87,28 @@ pub(in crate::api) fn shown() -> Value {
     })
 }
 
+/// A test send.
+pub(in crate::api) fn test_send() -> Value {
+    json!({"event": "document_text", "confirm_method": true})
+}
+
+/// How one went.
+pub(in crate::api) fn test_report() -> Value {
+    json!({
+        "event_id": "test-0199f0a2-7c5e-7a4b-8f61-3d5a0c1e9b27",
+        "webhook_id": "test-27e6b4b2-122a-51e0-a12f-bd8a1b61392a",
+        "target": "erp.acme.example/hooks",
+        "started_at": "2026-11-25T18:50:00.000Z",
+        "latency_ms": 84,
+        "status": 422,
+        "headers": [{"name": "content-type", "value": "text/plain"}],
+        "body": "the field total is missing",
+        "body_cut": false,
+        "error": null,
+        "error_text": null,
+    })
+}
+
 /// What is wrong with a field.
 pub(in crate::api) fn field_error() -> Value {
     json!({

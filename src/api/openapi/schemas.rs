@@ -26,6 +26,8 @@ pub(super) fn all() -> Value {
     schemas.insert("SubscriptionPatch".to_owned(), patch(&subscription, &shared));
     schemas.insert("Subscription".to_owned(), read(&subscription, &shared));
     schemas.insert("SubscriptionPage".to_owned(), page());
+    schemas.insert("TestSend".to_owned(), test_send());
+    schemas.insert("TestReport".to_owned(), test_report());
     schemas.insert("Problem".to_owned(), problem());
     schemas.insert("FieldError".to_owned(), field_error());
     for (name, schema) in products::schemas() {
@@ -185,6 +187,52 @@ fn problem() -> Value {
         },
         "examples": [Kind::InvalidFields.example()],
     })
+}
+
+fn test_send() -> Value {
+    let mut schema = json!({
+        "type": "object",
+        "description": "Which sample event is sent.",
+        "additionalProperties": false,
+        "properties": {
+            "event": {"type": ["string", "null"], "description": "One of the subscription's events; its first one unless this says."},
+            "confirm_method": {"type": ["boolean", "null"], "description": "Must be true where the target's method is PUT or DELETE: it may change or delete something there."},
+        },
+    });
+    illustrate(&mut schema, Some(&examples::test_send()));
+    put(&mut schema, "examples", json!([examples::test_send()]));
+    schema
+}
+
+fn test_report() -> Value {
+    let mut schema = json!({
+        "type": "object",
+        "description": "How a test send went: what was answered, or why nothing was.",
+        "required": ["event_id", "webhook_id", "target", "started_at", "latency_ms", "status", "headers", "body", "body_cut", "error", "error_text"],
+        "properties": {
+            "event_id": {"type": "string", "description": "The sample event's id."},
+            "webhook_id": {"type": "string", "description": "What the receiver saw as webhook-id."},
+            "target": {"type": "string", "description": "Where it went: host and path, or the exchange."},
+            "started_at": {"type": "string", "format": "date-time", "description": "When it began."},
+            "latency_ms": {"type": "integer", "minimum": 0, "description": "How long it took, in milliseconds."},
+            "status": {"type": ["integer", "null"], "description": "The HTTP status; null when nothing was answered, and where an exchange took it."},
+            "headers": {
+                "type": "array",
+                "description": "The answer's headers: 64 and 8 KiB at most.",
+                "items": {"type": "object", "required": ["name", "value"], "properties": {
+                    "name": {"type": "string", "description": "Its name.", "examples": ["content-type"]},
+                    "value": {"type": "string", "description": "Its value.", "examples": ["text/plain"]},
+                }},
+            },
+            "body": {"type": ["string", "null"], "description": "The answer's body, 16 KiB at most, as text."},
+            "body_cut": {"type": "boolean", "description": "Whether the answer was longer."},
+            "error": {"type": ["string", "null"], "description": "Why nothing was answered, by its stable name: dns, connect, tls, timeout, egress, auth and so on."},
+            "error_text": {"type": ["string", "null"], "description": "The same in words."},
+        },
+    });
+    illustrate(&mut schema, Some(&examples::test_report()));
+    put(&mut schema, "examples", json!([examples::test_report()]));
+    schema
 }
 
 fn field_error() -> Value {

@@ -10,6 +10,7 @@ mod openapi;
 mod problems;
 pub(crate) mod secrets;
 mod subscriptions;
+mod trial;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -30,7 +31,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     store::{Database, organization},
-    support::broker::DEADLINE,
+    support::{bench::Bench, broker::DEADLINE},
 };
 
 /// A subscriptions file with nothing in it.
@@ -43,6 +44,8 @@ pub(crate) struct Served {
     pub(crate) store: Store,
     client: reqwest::Client,
     _folder: TempDir,
+    /// What test sends go through.
+    _bench: Bench,
     tracker: TaskTracker,
     stop: CancellationToken,
 }
@@ -76,14 +79,16 @@ impl Served {
         let subscriptions = Subscriptions::load(path, defaults).await.unwrap().beside_a_store();
         let subscriptions = Arc::new(subscriptions);
         let source = StoreSource::open(database.url.clone(), database.keys.clone()).await.unwrap();
-        let desk = Desk::new(source.handle(), Arc::clone(&subscriptions), now);
+        let bench = Bench::new().await;
+        let desk =
+            Desk::new(source.handle(), Arc::clone(&subscriptions), now).with_trials(Arc::clone(&bench.flow) as _);
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         source.follow(Arc::clone(&subscriptions), &tracker, stop.clone());
         let server = Server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let address = server.address();
         tracker.spawn(server.serve(api::routes(Some(desk), None), stop.clone()));
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { address, subscriptions, store, client, _folder: folder, tracker, stop }
+        Self { address, subscriptions, store, client, _folder: folder, _bench: bench, tracker, stop }
     }
 
     /// A key of an organization.

@@ -50,7 +50,7 @@ const PARTS: [(&str, &[&str]); 14] = [
     ("telemetry", &["config"]),
     ("broker", &["backoff", "config", "domain", "policy"]),
     ("admin", &["broker"]),
-    ("api", &["config", "domain", "secrets", "store"]),
+    ("api", &["config", "domain", "flow", "secrets", "store"]),
     ("artifacts", &["config", "domain"]),
     ("flow", &["artifacts", "broker", "config", "domain", "payload", "policy", "store", "webhook"]),
 ];
