@@ -103,9 +103,7 @@ impl Service {
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         let (subscriptions, store) = sources(&config).await?;
         let artifacts = ArtifactStore::from_config(&config.artifacts)?;
-        let listener = TcpListener::bind(config.admin.listen).await;
-        let listener = listener.with_context(|| format!("cannot listen on {} (admin.listen)", config.admin.listen))?;
-        let admin_address = listener.local_addr()?;
+        let (listener, admin) = listen_for_health(config.admin.listen).await?;
 
         let (messages, tasks, reload) = (TaskTracker::new(), TaskTracker::new(), Arc::new(Notify::new()));
         let (stopping, stopped, give_up) = Default::default();
@@ -151,7 +149,7 @@ impl Service {
             consumers.run(hand_to(flow, messages.clone()), stop.draining.clone(), CancellationToken::clone(&stopped));
         let consuming = tasks.spawn(once_loaded(subscriptions.loaded(), stop.draining.clone(), run));
         Ok(Self {
-            admin: admin_address,
+            admin,
             api,
             reload,
             stopping,
@@ -214,6 +212,14 @@ fn couriers(config: &Config, tasks: &TaskTracker, stopped: &CancellationToken) -
     let (amqp, publishing) = TargetPublisher::new(config.targets.amqp.clone(), target::IDLE, stopped.clone());
     tasks.spawn(publishing);
     Ok(Couriers { http, amqp })
+}
+
+/// Where health is served.
+async fn listen_for_health(address: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address).await;
+    let listener = listener.with_context(|| format!("cannot listen on {address} (admin.listen)"))?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
 }
 
 fn flow_settings(config: &Config) -> FlowSettings {
