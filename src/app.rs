@@ -23,7 +23,7 @@ use crate::{
     },
     config::Config,
     domain,
-    flow::{Couriers, Directory, Flow, FlowSettings, StopSignals},
+    flow::{Couriers, Directory, Flow, FlowSettings, StopSignals, TryOut},
     store::{StoreSource, Subscriptions},
     webhook::{BuildError, Client},
 };
@@ -135,9 +135,7 @@ impl Service {
         let readiness =
             Readiness::new(standing, consuming, subscriptions.loaded(), CancellationToken::clone(&stopping))
                 .with_store(store.as_ref().map(StoreSource::answers));
-        let desk = store.as_ref().map(|store| {
-            Desk::new(store.handle(), Arc::clone(&subscriptions), domain::now).with_trials(Arc::clone(&flow) as _)
-        });
+        let desk = store.as_ref().map(|store| desk(store, &subscriptions, &flow));
         let (api, answered) = (server.as_ref().map(api::Server::address), CancellationToken::new());
         if let Some(store) = store {
             // The last requests still need it.
@@ -220,6 +218,12 @@ async fn listen_for_health(address: SocketAddr) -> anyhow::Result<(TcpListener, 
     let listener = listener.with_context(|| format!("cannot listen on {address} (admin.listen)"))?;
     let address = listener.local_addr()?;
     Ok((listener, address))
+}
+
+/// What the API works at. It tries subscriptions out through the flow, and keeps it from nothing.
+fn desk(store: &StoreSource, subscriptions: &Arc<Subscriptions>, flow: &Arc<Flows>) -> Desk {
+    let flow: Arc<dyn TryOut> = Arc::clone(flow) as _;
+    Desk::new(store.handle(), Arc::clone(subscriptions), domain::now).with_trials(Arc::downgrade(&flow))
 }
 
 fn flow_settings(config: &Config) -> FlowSettings {

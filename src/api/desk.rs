@@ -1,7 +1,7 @@
 //! Subscriptions for those who may see them: create, read, list, change, delete, as canonical JSON, for any of the APIs
 //! that speak of them in their own words. Knows no HTTP. Every change is in force here before it is answered.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use uuid::Uuid;
@@ -96,7 +96,7 @@ impl Desk {
 
     /// The same with somebody who makes test sends.
     #[must_use]
-    pub fn with_trials(self, trials: Arc<dyn TryOut>) -> Self {
+    pub fn with_trials(self, trials: Weak<dyn TryOut>) -> Self {
         Self { trials: Some(Trials(trials)), ..self }
     }
 

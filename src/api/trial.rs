@@ -1,6 +1,6 @@
 //! The test send: which subscription, which sample, and how it went, as JSON.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Weak, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -17,9 +17,9 @@ use crate::{
 /// The longest a test send may take: whoever asked waits for it.
 const LONGEST: Duration = Duration::from_secs(20);
 
-/// Whoever makes test sends.
+/// Whoever makes test sends, as long as it is there: the API keeps nobody from stopping.
 #[derive(Clone)]
-pub(super) struct Trials(pub(super) Arc<dyn TryOut>);
+pub(super) struct Trials(pub(super) Weak<dyn TryOut>);
 
 impl fmt::Debug for Trials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -74,7 +74,8 @@ impl Desk {
             Target::Amqp(target) => target.timeout = target.timeout.min(LONGEST),
         }
         let name = wish.event.or_else(|| subscription.events.iter().next());
-        let (Some(Trials(trials)), Some(name)) = (self.trials(), name) else { return Err(Refusal::Busy) };
+        let trials = self.trials().and_then(|Trials(trials)| trials.upgrade());
+        let (Some(trials), Some(name)) = (trials, name) else { return Err(Refusal::Busy) };
         let report = trials.try_out(&subscription, name, wish.confirm_method).await.map_err(refusal)?;
         Ok(shown(report))
     }

@@ -226,8 +226,8 @@ fn test_report() -> Value {
             },
             "body": {"type": ["string", "null"], "description": "The answer's body, 16 KiB at most, as text."},
             "body_cut": {"type": "boolean", "description": "Whether the answer was longer."},
-            "error": {"type": ["string", "null"], "description": "Why nothing was answered, by its stable name: dns, connect, tls, timeout, egress, auth and so on."},
-            "error_text": {"type": ["string", "null"], "description": "The same in words."},
+            "error": {"type": ["string", "null"], "description": "Why nothing was answered, by its stable name: dns, connect, tls, timeout, egress, auth and so on.", "examples": ["timeout"]},
+            "error_text": {"type": ["string", "null"], "description": "The same in words.", "examples": ["no complete answer within 15s"]},
         },
     });
     illustrate(&mut schema, Some(&examples::test_report()));

@@ -81,7 +81,7 @@ impl Served {
         let source = StoreSource::open(database.url.clone(), database.keys.clone()).await.unwrap();
         let bench = Bench::new().await;
         let desk =
-            Desk::new(source.handle(), Arc::clone(&subscriptions), now).with_trials(Arc::clone(&bench.flow) as _);
+            Desk::new(source.handle(), Arc::clone(&subscriptions), now).with_trials(Arc::downgrade(&bench.flow) as _);
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         source.follow(Arc::clone(&subscriptions), &tracker, stop.clone());
         let server = Server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
