@@ -136,9 +136,8 @@ impl Consumers {
     pub async fn run(self, on_message: impl Fn(Inbound) + Sync, stop: CancellationToken, stopped: CancellationToken) {
         let mut backoff = Backoff::new();
         while !stop.is_cancelled() {
-            let began = Instant::now();
             let ended = tokio::select! {
-                ended = self.session(&on_message, &stop, &stopped) => ended,
+                ended = self.session(&on_message, (&stop, &stopped), &mut backoff) => ended,
                 () = stopped.cancelled() => Ok(()),
             };
             self.consuming.send_replace(false);
@@ -151,9 +150,6 @@ impl Consumers {
                     tracing::warn!(broker.connection = "consuming", %error, "Not consuming; trying again");
                 }
             }
-            if began.elapsed() >= PROVEN {
-                backoff.reset();
-            }
             tokio::select! {
                 () = sleep(backoff.next_wait(fastrand::f64())) => {}
                 () = stop.cancelled() => {}
@@ -164,8 +160,8 @@ impl Consumers {
     async fn session(
         &self,
         on_message: &(impl Fn(Inbound) + Sync),
-        stop: &CancellationToken,
-        stopped: &CancellationToken,
+        (stop, stopped): (&CancellationToken, &CancellationToken),
+        backoff: &mut Backoff,
     ) -> Result<(), Ended> {
         self.wait_until_unblocked().await;
         let connection = connection::connect(&self.settings.broker, "docrelay consuming").await?;
@@ -179,6 +175,7 @@ impl Consumers {
         let due = self.queue(&connection, Source::Due, &names.due_queue, &gone);
         tracing::info!(broker.connection = "consuming", "Connected to the broker");
         self.consuming.send_replace(true);
+        let began = Instant::now();
         let ended = tokio::select! {
             ended = async { tokio::try_join!(events.run(on_message, stop, stopped), due.run(on_message, stop, stopped)) } => {
                 ended.map(|_| ())
@@ -186,6 +183,9 @@ impl Consumers {
             ended = watch_over(&connection) => Err(ended),
             () = self.blocked_too_long() => Err(Ended::GivenUp("publishing is blocked for too long")),
         };
+        if began.elapsed() >= PROVEN {
+            backoff.reset();
+        }
         gone.cancel();
         publisher::close(&connection).await;
         ended

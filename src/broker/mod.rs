@@ -16,6 +16,8 @@ pub mod outbox;
 mod publisher;
 mod receipt;
 mod session;
+#[cfg(test)]
+mod silent;
 mod sizing;
 pub mod target;
 pub mod topology;

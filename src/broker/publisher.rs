@@ -28,7 +28,7 @@ const QUEUE: usize = 1024;
 /// Connecting, declaring and opening a channel take no longer; declaring is about twenty questions.
 pub(super) const OPEN_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// A session that lasted this long was a good one: the next waits begin anew.
+/// A connection that lasted this long was a good one: the next waits begin anew. Time that a try took does not count.
 pub(super) const PROVEN: Duration = Duration::from_secs(5);
 
 /// Proof that everything that was owed for a message is with the broker. Only a confirmed publish makes one, or
@@ -232,11 +232,14 @@ impl Task {
     async fn run(mut self) {
         let mut backoff = Backoff::new();
         loop {
-            let began = Instant::now();
             match timeout(OPEN_TIMEOUT, self.open()).await.unwrap_or(Err(OpenError::TooLong)) {
                 Ok((connection, mut channel)) => {
                     tracing::info!(broker.connection = "publishing", "Connected to the broker");
+                    let began = Instant::now();
                     let ended = self.session(&connection, &mut channel).await;
+                    if began.elapsed() >= PROVEN {
+                        backoff.reset();
+                    }
                     self.standing.send_replace(Standing::Disconnected);
                     close(&connection).await;
                     match ended {
@@ -253,9 +256,6 @@ impl Task {
             }
             if self.queue.is_closed() && self.queue.is_empty() && self.backlog.is_empty() {
                 return;
-            }
-            if began.elapsed() >= PROVEN {
-                backoff.reset();
             }
             sleep(backoff.next_wait(fastrand::f64())).await;
         }

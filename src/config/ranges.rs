@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use crate::domain::MAX_RETRY_AGE;
+use crate::domain::{EXCHANGE_CHANNELS, MAX_RETRY_AGE};
 
 /// The deadline of one attempt (docs/subscriptions.md: at most 60 s).
 pub const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_mins(1);
@@ -18,3 +18,6 @@ pub const AGE: RangeInclusive<Duration> = Duration::from_secs(1)..=MAX_RETRY_AGE
 
 /// Requests in flight at one lane.
 pub const IN_FLIGHT: RangeInclusive<u32> = 1..=10_000;
+
+/// The same where the target is an exchange: who has a place in the lane is not to wait for a channel.
+pub const IN_FLIGHT_AT_EXCHANGE: RangeInclusive<u32> = 1..=EXCHANGE_CHANNELS;

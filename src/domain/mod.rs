@@ -22,7 +22,9 @@ pub use self::{
         DocumentEvent, DocumentExport, EventName, EventSet, FileFormat, Happening, Rendition, ReviewedBy, Section,
         UnknownEvent,
     },
-    exchange::{BadExchange, ExchangeName, ExchangePolicy, ExchangeRefused, MAX_AMQP_NAME_BYTES, RoutingKey},
+    exchange::{
+        BadExchange, EXCHANGE_CHANNELS, ExchangeName, ExchangePolicy, ExchangeRefused, MAX_AMQP_NAME_BYTES, RoutingKey,
+    },
     ids::{BadId, DocumentId, EventId, InboxId, MAX_ID_BYTES, OrganizationId, ProjectId, SubscriptionId},
     outcome::{
         Answer, Attempt, DeliveryResult, DocumentState, FailureKind, InvalidReason, Outcome, SubscriptionDisabled,

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{
     Flow, age,
@@ -75,7 +75,12 @@ impl<C: Courier> Flow<C> {
     ) -> Carried {
         self.until_publishing_is_open().await;
         let place = self.lanes.enter(&subscription.lane, subscription.max_in_flight, &self.stop.draining).await;
-        let Some(permit) = place else {
+        // One with the courier before one in the window: who waits for a channel keeps no webhook waiting.
+        let place = match place {
+            Some(permit) => self.couriers_place(subscription).await.map(|place| (permit, place)),
+            None => None,
+        };
+        let Some((permit, place)) = place else {
             return later(stay, self.waiting(owed, Wait::Limit, self.settings.delay_unit), None);
         };
         let window = tokio::select! {
@@ -91,7 +96,7 @@ impl<C: Courier> Flow<C> {
             // Not begun, and the broker gives its message again, perhaps to another replica.
             return Carried::LeftToBroker;
         }
-        let attempt = self.attempt(work, subscription, stay.key().delivery, owed.attempts + 1).await;
+        let attempt = self.attempt(work, subscription, (stay.key().delivery, owed.attempts + 1), place).await;
         permit.finished(heard(&attempt));
         // Publishing its result takes no place from other attempts.
         drop(window);
@@ -155,13 +160,22 @@ impl<C: Courier> Flow<C> {
         }
     }
 
+    /// A place with the courier; `None` when it did not come for as long as a delivery may stand in line.
+    pub(super) async fn couriers_place(&self, subscription: &Subscription) -> Option<C::Place> {
+        tokio::select! {
+            biased;
+            place = timeout(self.patience, self.courier.place(subscription)) => place.ok(),
+            () = self.stop.draining.cancelled() => None,
+        }
+    }
+
     /// One attempt; a stop cuts it off.
     pub(super) async fn attempt(
         &self,
         work: &Work,
         subscription: &Subscription,
-        delivery: DeliveryId,
-        number: u32,
+        (delivery, number): (DeliveryId, u32),
+        place: C::Place,
     ) -> Attempt {
         let (started_at, started) = (now(), Instant::now());
         let ended = |answer| Attempt { started_at, latency: started.elapsed(), answer };
@@ -174,7 +188,7 @@ impl<C: Courier> Flow<C> {
             let (at, began) = (started_at, started);
             let (trace, trial) = (&work.trace, work.trial.as_ref());
             let sending = Sending { event, subscription, delivery, attempt: number, at, began, body, trace, trial };
-            self.courier.send(sending).await
+            self.courier.send(sending, place).await
         };
         tokio::select! {
             biased;

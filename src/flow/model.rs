@@ -448,7 +448,11 @@ async fn answer(world: Arc<World>, mut publications: Publications) {
 struct Script(Arc<World>);
 
 impl Courier for Script {
-    async fn send(&self, request: Sending<'_>) -> Attempt {
+    type Place = ();
+
+    async fn place(&self, _: &Subscription) {}
+
+    async fn send(&self, request: Sending<'_>, (): ()) -> Attempt {
         let again = !self.0.requests.lock().unwrap().insert((request.delivery, request.attempt));
         if again && !self.0.broker().may_repeat.contains(&request.delivery) {
             self.0.sent_twice.lock().unwrap().push(format!("{} attempt {}", request.delivery, request.attempt));

@@ -41,8 +41,14 @@ pub struct Sending<'a> {
 
 /// Makes attempts.
 pub trait Courier: Send + Sync + 'static {
+    /// The right to make one attempt, where there are only so many.
+    type Place: Send;
+
+    /// Waits for that right: no attempt is made yet, and its deadline has not begun.
+    fn place(&self, subscription: &Subscription) -> impl Future<Output = Self::Place> + Send;
+
     /// Makes one attempt. Never fails: what went wrong is the attempt's answer.
-    fn send(&self, sending: Sending<'_>) -> impl Future<Output = Attempt> + Send;
+    fn send(&self, sending: Sending<'_>, place: Self::Place) -> impl Future<Output = Attempt> + Send;
 }
 
 /// The couriers of the service: each target gets the one for its type.
@@ -55,7 +61,18 @@ pub struct Couriers {
 }
 
 impl Courier for Couriers {
-    async fn send(&self, sending: Sending<'_>) -> Attempt {
+    /// A channel to an exchange. A webhook needs no other place than its lane's.
+    type Place = Option<target::Place>;
+
+    async fn place(&self, subscription: &Subscription) -> Self::Place {
+        match &subscription.target {
+            Target::Http(_) => None,
+            // Boxed: webhooks need not carry the room for it.
+            Target::Amqp(target) => Box::pin(self.amqp.place(&subscription.organization, target)).await,
+        }
+    }
+
+    async fn send(&self, sending: Sending<'_>, place: Self::Place) -> Attempt {
         let Sending { event, subscription, delivery, attempt, at, began, body, trace, trial } = sending;
         match &subscription.target {
             Target::Http(target) => {
@@ -63,11 +80,10 @@ impl Courier for Couriers {
                     .send(webhook::Request { event, subscription, target, delivery, attempt, at, began, body, trial })
                     .await
             }
-            // Boxed: webhooks need not carry the room for it.
             Target::Amqp(target) => {
                 let message =
                     target::Message { event, subscription, target, delivery, attempt, at, began, body, trace, trial };
-                Box::pin(self.amqp.send(message)).await
+                Box::pin(self.amqp.send(message, place)).await
             }
         }
     }

@@ -97,12 +97,13 @@ impl<C: Courier> Flow<C> {
         let draining = &self.stop.draining;
         let place = self.lanes.enter(&subscription.lane, subscription.max_in_flight, draining);
         let permit = place.await.ok_or(TrialRefused::Busy)?;
+        let place = self.couriers_place(subscription).await.ok_or(TrialRefused::Busy)?;
         let window = timeout(self.patience, self.window.acquire()).await.map_err(|_elapsed| TrialRefused::Busy)?;
         if draining.is_cancelled() || window.is_err() {
             return Err(TrialRefused::Stopping);
         }
         let delivery = DeliveryId::of(&work.event.id, &subscription.id);
-        let attempt = self.attempt(&work, subscription, delivery, 1).await;
+        let attempt = self.attempt(&work, subscription, (delivery, 1), place).await;
         permit.finished(heard(&attempt));
         let Attempt { started_at, latency, answer } = attempt;
         tracing::info!(

@@ -99,7 +99,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::{LaneKey, Target},
+        domain::{EXCHANGE_CHANNELS, LaneKey, Target},
         store::file::tests::{defaults, one, problems},
     };
 
@@ -120,10 +120,21 @@ mod tests {
         assert_eq!((&found.target, found.payload), (&Target::Amqp(expected), Payload::Protobuf));
         assert_eq!(found.target.address(), "amqp:erp.in");
         assert_eq!(found.lane.as_str(), "acme amqp:erp.in");
+        assert_eq!(found.max_in_flight, EXCHANGE_CHANNELS, "the default of webhooks is more");
         let own = one(&with("exchange: erp.in", ", max_in_flight: 2"));
+        assert_eq!(own.max_in_flight, 2);
         assert_eq!(own.lane, LaneKey::of_subscription(&own.organization, &own.id, &own.target));
         assert_eq!(own.target.timeout(), defaults().timeout);
         assert!(matches!(&own.target, Target::Amqp(target) if target.routing_key.as_str().is_empty()));
+    }
+
+    #[test]
+    fn no_more_may_be_in_flight_at_an_exchange_than_it_has_channels() {
+        let told = problems(&with("exchange: erp.in", ", max_in_flight: 5"));
+        assert!(
+            told.contains("max_in_flight (subscription \"erp\"): expected a whole number from 1 to 4, got 5"),
+            "{told}"
+        );
     }
 
     #[test]

@@ -39,11 +39,11 @@ pub(super) struct Link {
 
 #[derive(Debug, Clone)]
 enum State {
-    /// Nobody needs a connection, or one is being made.
+    /// Nobody needs a connection, or one is being made, and the last one was not lost.
     None,
     /// There it is.
     Open(Arc<Live>),
-    /// There is none, and the next try is later.
+    /// It was lost, or could not be made, and it is not there again.
     Away(Arc<str>),
 }
 
@@ -76,6 +76,10 @@ impl Link {
         }
     }
 
+    fn is_away(&self) -> bool {
+        matches!(*self.state.borrow(), State::Away(_))
+    }
+
     fn is_unused(&self) -> bool {
         *self.users.borrow() == 0
     }
@@ -93,38 +97,51 @@ enum Ended {
     Unused,
     /// The service stops.
     Stopped,
-    /// It broke, or was refused.
-    Lost(String),
+    /// It broke, or was refused; and whether it was a good one before.
+    Lost { why: String, proven: bool },
+}
+
+impl Ended {
+    fn not_made(why: impl Into<String>) -> Self {
+        Self::Lost { why: why.into(), proven: false }
+    }
 }
 
 /// Connects whenever somebody publishes, until `stop`.
 pub(super) async fn run(link: Arc<Link>, (config, idle): (AmqpTargetsConfig, Duration), stop: CancellationToken) {
     let mut backoff = Backoff::new();
+    let mut users = link.users.subscribe();
     loop {
-        link.state.send_replace(State::None);
-        let mut users = link.users.subscribe();
-        // Never an error: the sender is ours.
-        let used = async { users.wait_for(|users| *users > 0).await.is_ok() };
-        if stop.run_until_cancelled(used).await != Some(true) {
-            break;
+        // While it is tried again nobody waits for it.
+        if !link.is_away() {
+            // Never an error: the sender is ours.
+            let used = async { users.wait_for(|users| *users > 0).await.is_ok() };
+            if stop.run_until_cancelled(used).await != Some(true) {
+                break;
+            }
         }
-        let began = Instant::now();
+        users.mark_unchanged();
         match connected(&link, (&config, idle), &stop).await {
             Ended::Unused => {}
             Ended::Stopped => break,
-            Ended::Lost(why) => {
+            Ended::Lost { why, proven } => {
                 tracing::warn!(
                     broker.connection = "targets",
                     reason = why,
                     "No connection to the broker of AMQP targets"
                 );
-                if began.elapsed() >= PROVEN {
+                if proven {
                     backoff.reset();
                 }
                 link.state.send_replace(State::Away(why.into()));
                 let wait = tokio::time::sleep(backoff.next_wait(fastrand::f64()));
                 if stop.run_until_cancelled(wait).await.is_none() {
                     break;
+                }
+                // Somebody came or went since the last try: whoever comes while it is tried again is told at once that there
+                // is no connection, and waits for none. If nobody did, the next one waits, and it is tried for them.
+                if link.is_unused() && !users.has_changed().unwrap_or(false) {
+                    link.state.send_replace(State::None);
                 }
             }
         }
@@ -134,27 +151,31 @@ pub(super) async fn run(link: Arc<Link>, (config, idle): (AmqpTargetsConfig, Dur
 
 /// Makes a connection and watches over it to its end.
 async fn connected(link: &Link, (config, idle): (&AmqpTargetsConfig, Duration), stop: &CancellationToken) -> Ended {
-    let Some(url) = &config.url else { return Ended::Lost("targets.amqp.url is not set".to_owned()) };
+    let Some(url) = &config.url else { return Ended::not_made("targets.amqp.url is not set") };
     let endpoint = Endpoint { url, ca_file: config.ca_file.as_deref(), section: "targets.amqp" };
     let connecting = timeout(OPEN_TIMEOUT, connection::open_to_publish(endpoint, "docrelay targets"));
     let connection = match stop.run_until_cancelled(connecting).await {
         None => return Ended::Stopped,
         Some(Ok(Ok(connection))) => connection,
-        Some(Ok(Err(error))) => return Ended::Lost(error.to_string()),
-        Some(Err(_elapsed)) => return Ended::Lost("it answers too slowly".to_owned()),
+        Some(Ok(Err(error))) => return Ended::not_made(error.to_string()),
+        Some(Err(_elapsed)) => return Ended::not_made("it answers too slowly"),
     };
     tracing::info!(broker.connection = "targets", "Connected to the broker of AMQP targets");
-    let live = Arc::new(Live { connection, free: Mutex::default(), blocked: AtomicBool::new(false) });
+    let live = Arc::new(Live::new(connection));
     let ended = loop {
         link.state.send_replace(State::Open(Arc::clone(&live)));
         let ended = live.watch_over(link, idle, stop).await;
-        link.state.send_replace(State::None);
+        link.state.send_replace(match &ended {
+            Ended::Lost { why, .. } => State::Away(why.as_str().into()),
+            Ended::Unused | Ended::Stopped => State::None,
+        });
         // Whoever came at the last moment has it already, and whoever comes now waits for the next one.
         if !matches!(ended, Ended::Unused) || link.is_unused() {
             break ended;
         }
     };
     close(&live.connection).await;
+    live.ended.cancel();
     if matches!(ended, Ended::Unused) {
         tracing::info!(broker.connection = "targets", "Nobody needs the broker of AMQP targets; disconnected");
     }
@@ -168,9 +189,30 @@ pub(super) struct Live {
     /// Channels with nothing under way, since when, the last one last.
     free: Mutex<Vec<(Channel, Instant)>>,
     blocked: AtomicBool,
+    since: Instant,
+    ended: CancellationToken,
 }
 
 impl Live {
+    fn new(connection: Connection) -> Self {
+        Self {
+            connection,
+            free: Mutex::default(),
+            blocked: AtomicBool::new(false),
+            since: Instant::now(),
+            ended: CancellationToken::new(),
+        }
+    }
+
+    /// Waits until the connection is closed.
+    pub(super) async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
+    fn lost(&self, why: impl Into<String>) -> Ended {
+        Ended::Lost { why: why.into(), proven: self.since.elapsed() >= PROVEN }
+    }
+
     /// Whether the broker takes no messages.
     pub(super) fn is_blocked(&self) -> bool {
         self.blocked.load(Ordering::Acquire)
@@ -209,13 +251,13 @@ impl Live {
                     }
                     // What closes one channel concerns the message on it, and nobody else.
                     Some(Event::Error(error)) if error.is_amqp_soft_error() => {}
-                    Some(Event::Error(error)) => return Ended::Lost(error.to_string()),
+                    Some(Event::Error(error)) => return self.lost(error.to_string()),
                     Some(_) => {}
-                    None => return Ended::Lost("the connection ended".to_owned()),
+                    None => return self.lost("the connection ended"),
                 },
                 _ = ticks.tick() => {
                     if !self.connection.status().connected() {
-                        return Ended::Lost("the connection ended".to_owned());
+                        return self.lost("the connection ended");
                     }
                     self.close_unused(idle);
                     if !link.is_unused() {
@@ -240,5 +282,20 @@ impl Live {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Channel, Instant)>> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::silent::Silent;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broker_that_says_nothing_is_tried_ever_more_seldom_although_each_try_takes_long() {
+        let silent = Silent::new();
+        let config = AmqpTargetsConfig { url: Some(silent.url()), ..AmqpTargetsConfig::default() };
+        let link = Arc::<Link>::default();
+        let _user = link.enter();
+        silent.tried_by(run(link, (config, Duration::from_mins(1)), CancellationToken::new())).await;
     }
 }

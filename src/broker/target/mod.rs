@@ -19,18 +19,21 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::message::Message;
 use self::{
     link::{Link, Live},
     places::Places,
 };
+pub use self::{message::Message, places::Place};
 use crate::{
     config::AmqpTargetsConfig,
-    domain::{Answer, Attempt, ExchangePolicy, FailureKind},
+    domain::{AmqpTarget, Answer, Attempt, ExchangePolicy, FailureKind, OrganizationId},
 };
 
 /// A channel, or the connection, that was not used for so long is closed.
 pub const IDLE: Duration = Duration::from_mins(1);
+
+/// What a broker with a memory or disk alarm is said to do.
+const BLOCKED: &str = "it takes no messages (a memory or disk alarm)";
 
 /// Makes attempts. Cheap to clone; clones share their connection.
 #[derive(Debug, Clone)]
@@ -55,37 +58,59 @@ impl TargetPublisher {
         (Self { exchanges, link, places, publishing: TaskTracker::new() }, run)
     }
 
+    /// The right to a channel for one attempt, as soon as there is one. Whoever waits for it makes no attempt yet. `None`
+    /// where the exchange is not allowed, which the attempt will say.
+    pub async fn place(&self, organization: &OrganizationId, target: &AmqpTarget) -> Option<Place> {
+        self.exchanges.check(organization, &target.exchange).ok()?;
+        Some(self.places.take(&target.exchange).await)
+    }
+
     /// Makes one attempt. All of it, a wait for the connection included, ends with the subscription's deadline.
     ///
     /// It never fails: what went wrong is the attempt's answer. Dropping the future gives the message up: the broker may
     /// have it all the same.
-    pub async fn send(&self, message: Message<'_>) -> Attempt {
+    pub async fn send(&self, message: Message<'_>, place: Option<Place>) -> Attempt {
         let time = message.target.timeout;
-        let answer = timeout_at(message.began + time, self.attempt(&message)).await.unwrap_or_else(|_elapsed| {
-            let text = format!("the broker did not confirm within {}", humantime::format_duration(time));
+        let mut missing = "";
+        let attempt = self.attempt(&message, place, &mut missing);
+        let answer = timeout_at(message.began + time, attempt).await.unwrap_or_else(|_elapsed| {
+            let text = format!("{missing} within {}", humantime::format_duration(time));
             Answer::None { kind: FailureKind::Timeout, text }
         });
         Attempt { started_at: message.at, latency: Instant::now() - message.began, answer }
     }
 
-    async fn attempt(&self, message: &Message<'_>) -> Answer {
+    /// `missing` says what it waits for.
+    async fn attempt(&self, message: &Message<'_>, place: Option<Place>, missing: &mut &str) -> Answer {
         // Asked again: a stored subscription may be older than the operator's list.
         if let Err(refused) = self.exchanges.check(&message.subscription.organization, &message.target.exchange) {
             return Answer::None { kind: FailureKind::Egress, text: format!("the exchange {refused}") };
         }
+        *missing = "no channel was free for the exchange";
+        let place = match place {
+            Some(place) => place,
+            None => self.places.take(&message.target.exchange).await,
+        };
+        *missing = "there was no connection to the broker of AMQP targets";
         let user = self.link.enter();
-        let place = Arc::clone(&self.places).take(&message.target.exchange).await;
-        let room = self.places.room(message.body.len()).await;
         let live = match self.link.live().await {
             Ok(live) => live,
             Err(why) => return away(&why),
         };
+        // What an alarm keeps from being written holds its room: whoever comes then is told so, and does not wait for it.
         if live.is_blocked() {
-            return away("it takes no messages (a memory or disk alarm)");
+            return away(BLOCKED);
         }
+        *missing = "there was no room for the message beside what is being written to the broker";
+        let room = self.places.room(message.body.len()).await;
+        if live.is_blocked() {
+            return away(BLOCKED);
+        }
+        *missing = "the broker did not confirm";
         let (answer, answered) = oneshot::channel();
         // A task of its own: when the deadline passes, the channel is occupied until it is closed, and so is the place.
-        self.publishing.spawn(publish::run(live, message.outgoing(), (user, place, room), answer));
+        let (outgoing, time) = (message.outgoing(), message.target.timeout);
+        self.publishing.spawn(publish::run(live, (outgoing, time), (user, place, room), answer));
         // Gone without an answer only by a panic.
         answered.await.unwrap_or_else(|_| away("publishing ended unexpectedly"))
     }

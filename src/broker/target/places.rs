@@ -1,9 +1,10 @@
 //! Who may have a channel: a bounded number for all, few for one exchange, one for an exchange that fails.
 //!
 //! An exchange that does not answer keeps its channels until the deadlines of its deliveries. So that it keeps nobody else's:
-//! one exchange has [`PER_EXCHANGE`] of the [`CHANNELS`] at most; one whose last message failed has one, and all of those
-//! together [`FOR_FAILING`]; so has one that had no message yet, all of those together [`FOR_NEW`]. One success makes it like
-//! the others.
+//! one exchange has [`EXCHANGE_CHANNELS`] of the [`CHANNELS`] at most, and what all of them have beyond their first is
+//! [`FOR_MORE`]; one whose last message failed has one, and all of those together [`FOR_FAILING`]; so has one that had no
+//! message yet, all of those together [`FOR_NEW`]. What remains is for the first messages of those that answer. One success
+//! makes an exchange like the others.
 
 use std::{
     collections::HashMap,
@@ -12,13 +13,14 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::domain::ExchangeName;
+use crate::domain::{EXCHANGE_CHANNELS, ExchangeName};
 
 /// Channels in all: the client library looks through all of them for every frame.
 const CHANNELS: usize = 64;
 
-/// Channels of one exchange. Measured with one message under way on each, four are 3,000 messages a second and more.
-const PER_EXCHANGE: usize = 4;
+/// Channels of all exchanges together beyond the first of each: those of four that are busy. Exchanges that answered a
+/// moment ago and hang all at once have these, and one each.
+const FOR_MORE: usize = 12;
 
 /// Channels of all exchanges together whose last message failed.
 const FOR_FAILING: usize = 12;
@@ -33,6 +35,7 @@ const ROOM_KIB: u32 = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Places {
     all: Arc<Semaphore>,
+    more: Arc<Semaphore>,
     failing: Arc<Semaphore>,
     new: Arc<Semaphore>,
     room: Arc<Semaphore>,
@@ -43,16 +46,17 @@ pub(super) struct Places {
 /// What is known of an exchange.
 #[derive(Debug)]
 struct Exchange {
-    places: Arc<Semaphore>,
-    /// For one at a time, unless it answers.
-    alone: Arc<Semaphore>,
+    /// Its first place, and its only one unless it answers.
+    first: Arc<Semaphore>,
+    /// Its other ones.
+    others: Arc<Semaphore>,
     standing: Mutex<Standing>,
 }
 
 /// What became of an exchange's last message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
-    /// There was none yet.
+    /// There was none yet, or a connection ended with it.
     New,
     /// It was taken, or no queue was bound.
     Answers,
@@ -60,9 +64,22 @@ enum Standing {
     Fails,
 }
 
+/// What a message tells of its exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lesson {
+    /// It took the message, or said that nobody is bound to it.
+    Answers,
+    /// It said no, or nothing in all of a deadline.
+    Fails,
+    /// The connection ended with the message: perhaps because of it.
+    Doubtful,
+    /// Nothing.
+    Nothing,
+}
+
 /// The right to use one channel for an exchange.
 #[derive(Debug)]
-pub(super) struct Place {
+pub struct Place {
     exchange: Arc<Exchange>,
     _permits: [OwnedSemaphorePermit; 2],
     _shared: Option<OwnedSemaphorePermit>,
@@ -72,6 +89,7 @@ impl Default for Places {
     fn default() -> Self {
         Self {
             all: Arc::new(Semaphore::new(CHANNELS)),
+            more: Arc::new(Semaphore::new(FOR_MORE)),
             failing: Arc::new(Semaphore::new(FOR_FAILING)),
             new: Arc::new(Semaphore::new(FOR_NEW)),
             room: Arc::new(Semaphore::new(ROOM_KIB as usize)),
@@ -82,19 +100,18 @@ impl Default for Places {
 
 impl Places {
     /// A place for an exchange, as soon as there is one.
-    pub(super) async fn take(self: Arc<Self>, exchange: &ExchangeName) -> Place {
+    pub(super) async fn take(&self, exchange: &ExchangeName) -> Place {
         let exchange = self.exchange(exchange);
         loop {
             let standing = exchange.standing();
             let (own, shared) = match standing {
-                Standing::Answers => (&exchange.places, None),
-                Standing::New => (&exchange.alone, Some(&self.new)),
-                Standing::Fails => (&exchange.alone, Some(&self.failing)),
-            };
-            let own = permit(own).await;
-            let shared = match shared {
-                Some(shared) => Some(permit(shared).await),
-                None => None,
+                Standing::Answers => tokio::select! {
+                    biased;
+                    first = permit(&exchange.first) => (first, None),
+                    other = both(&exchange.others, &self.more) => other,
+                },
+                Standing::New => both(&exchange.first, &self.new).await,
+                Standing::Fails => both(&exchange.first, &self.failing).await,
             };
             let any = permit(&self.all).await;
             // It may have failed, or answered, meanwhile: then it has another number of places.
@@ -114,8 +131,8 @@ impl Places {
         let mut exchanges = self.exchanges.lock().unwrap_or_else(PoisonError::into_inner);
         let exchange = exchanges.entry(name.clone()).or_insert_with(|| {
             Arc::new(Exchange {
-                places: Arc::new(Semaphore::new(PER_EXCHANGE)),
-                alone: Arc::new(Semaphore::new(1)),
+                first: Arc::new(Semaphore::new(1)),
+                others: Arc::new(Semaphore::new(EXCHANGE_CHANNELS as usize - 1)),
                 standing: Mutex::new(Standing::New),
             })
         });
@@ -130,11 +147,21 @@ impl Exchange {
 }
 
 impl Place {
-    /// The exchange took a message, or said that nobody is bound to it; or it failed.
-    pub(super) fn learn(&self, answers: bool) {
-        let standing = if answers { Standing::Answers } else { Standing::Fails };
-        *self.exchange.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
+    /// What became of its message.
+    pub(super) fn learn(&self, lesson: Lesson) {
+        let mut standing = self.exchange.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        *standing = match (lesson, *standing) {
+            (Lesson::Answers, _) => Standing::Answers,
+            (Lesson::Fails, _) => Standing::Fails,
+            (Lesson::Doubtful, Standing::Answers) => Standing::New,
+            (Lesson::Doubtful | Lesson::Nothing, as_before) => as_before,
+        };
     }
+}
+
+/// One of an exchange's own, and one of those that it shares.
+async fn both(own: &Arc<Semaphore>, shared: &Arc<Semaphore>) -> (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>) {
+    (permit(own).await, Some(permit(shared).await))
 }
 
 async fn permit(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
@@ -155,53 +182,97 @@ mod tests {
 
     use super::*;
 
-    fn try_take(places: &Arc<Places>, name: &str) -> Option<Place> {
-        Arc::clone(places).take(&name.parse().unwrap()).now_or_never()
+    const PER_EXCHANGE: usize = EXCHANGE_CHANNELS as usize;
+
+    fn try_take(places: &Places, name: &str) -> Option<Place> {
+        places.take(&name.parse().unwrap()).now_or_never()
     }
 
-    fn all_of(places: &Arc<Places>, name: &str) -> Vec<Place> {
+    fn all_of(places: &Places, name: &str) -> Vec<Place> {
         std::iter::from_fn(|| try_take(places, name)).collect()
+    }
+
+    /// An exchange that had a message.
+    fn known(places: &Places, name: &str, lesson: Lesson) {
+        try_take(places, name).unwrap().learn(lesson);
+    }
+
+    fn one_of_each(places: &Places, kind: &str, count: usize) -> Vec<Place> {
+        (0..count).filter_map(|number| try_take(places, &format!("{kind} {number}"))).collect()
     }
 
     #[test]
     fn an_exchange_that_fails_or_is_new_has_one_place_and_one_that_answers_has_a_few() {
-        let places = Arc::<Places>::default();
+        let places = Places::default();
         let new = all_of(&places, "a");
         assert_eq!(new.len(), 1, "nothing is known of it");
-        new[0].learn(true);
+        new[0].learn(Lesson::Answers);
         let more = all_of(&places, "a");
-        assert_eq!(more.len(), PER_EXCHANGE);
-        more[0].learn(false);
+        assert_eq!(new.len() + more.len(), PER_EXCHANGE);
+        more[0].learn(Lesson::Fails);
         drop((new, more));
         assert_eq!(all_of(&places, "a").len(), 1);
     }
 
     #[test]
+    fn an_exchange_whose_message_ended_the_connection_is_as_a_new_one() {
+        let places = Places::default();
+        known(&places, "a", Lesson::Answers);
+        known(&places, "a", Lesson::Nothing);
+        let few = all_of(&places, "a");
+        assert_eq!(few.len(), PER_EXCHANGE);
+        few[0].learn(Lesson::Doubtful);
+        drop(few);
+        let one = all_of(&places, "a");
+        assert_eq!(one.len(), 1);
+        one[0].learn(Lesson::Fails);
+        one[0].learn(Lesson::Doubtful);
+        drop(one);
+        let new = one_of_each(&places, "new", FOR_NEW);
+        assert!(new.len() == FOR_NEW && try_take(&places, "a").is_some(), "one that failed still counts as such");
+    }
+
+    #[test]
     fn exchanges_that_fail_leave_places_for_those_that_answer_and_for_new_ones() {
-        let places = Arc::<Places>::default();
-        let names: Vec<_> = (0..CHANNELS).map(|number| format!("bad {number}")).collect();
-        try_take(&places, "good").unwrap().learn(true);
-        for name in &names {
-            try_take(&places, name).unwrap().learn(false);
+        let places = Places::default();
+        known(&places, "good", Lesson::Answers);
+        for number in 0..CHANNELS {
+            known(&places, &format!("bad {number}"), Lesson::Fails);
         }
-        let take_all = || -> Vec<_> { names.iter().filter_map(|name| try_take(&places, name)).collect() };
-        let failing = take_all();
+        let failing = one_of_each(&places, "bad", CHANNELS);
         assert_eq!(failing.len(), FOR_FAILING);
-        let new: Vec<_> = (0..CHANNELS).filter_map(|number| try_take(&places, &format!("new {number}"))).collect();
+        let new = one_of_each(&places, "new", CHANNELS);
         assert_eq!(new.len(), FOR_NEW);
         assert_eq!(all_of(&places, "good").len(), PER_EXCHANGE);
         drop(failing);
-        assert_eq!(take_all().len(), FOR_FAILING, "every place is given back");
+        assert_eq!(one_of_each(&places, "bad", CHANNELS).len(), FOR_FAILING, "every place is given back");
+    }
+
+    #[test]
+    fn exchanges_that_answered_and_hang_leave_places_for_those_that_answer_fail_or_are_new() {
+        const HANGING: usize = 15;
+        let places = Places::default();
+        for name in (0..HANGING).map(|number| format!("hanging {number}")).chain(["good".to_owned()]) {
+            known(&places, &name, Lesson::Answers);
+        }
+        for number in 0..CHANNELS {
+            known(&places, &format!("bad {number}"), Lesson::Fails);
+        }
+        let hanging: Vec<_> = (0..HANGING).flat_map(|number| all_of(&places, &format!("hanging {number}"))).collect();
+        assert_eq!(hanging.len(), HANGING + FOR_MORE);
+        let others = [one_of_each(&places, "bad", CHANNELS), one_of_each(&places, "new", CHANNELS)];
+        assert_eq!(others.map(|places| places.len()), [FOR_FAILING, FOR_NEW]);
+        assert_eq!(all_of(&places, "good").len(), 1, "even if all of those hang as well");
     }
 
     #[test]
     fn whoever_waited_while_it_failed_gets_a_place_once_it_answers() {
-        let places = Arc::<Places>::default();
+        let places = Places::default();
         let first = try_take(&places, "a").unwrap();
         let name = "a".parse().unwrap();
-        let mut second = Box::pin(Arc::clone(&places).take(&name));
+        let mut second = Box::pin(places.take(&name));
         assert!((&mut second).now_or_never().is_none());
-        first.learn(true);
+        first.learn(Lesson::Answers);
         drop(first);
         assert!((&mut second).now_or_never().is_some());
     }

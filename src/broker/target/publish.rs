@@ -1,14 +1,19 @@
 //! One message on one channel, and what the broker said of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use lapin::{Channel, Confirmation, options::BasicPublishOptions};
+use futures_util::{FutureExt as _, future::FusedFuture as _};
+use lapin::{Channel, Confirmation, PublisherConfirm, options::BasicPublishOptions};
 use tokio::{
     sync::{OwnedSemaphorePermit, oneshot},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
-use super::{Live, away, link::User, places::Place};
+use super::{
+    Live, away,
+    link::User,
+    places::{Lesson, Place},
+};
 use crate::{
     broker::publisher::Outgoing,
     domain::{Answer, FailureKind},
@@ -32,7 +37,7 @@ enum Said {
 /// Publishes on a channel of the connection's, and answers. Ends when the channel is free again, or closed.
 pub(super) async fn run(
     live: Arc<Live>,
-    outgoing: Outgoing,
+    (outgoing, time): (Outgoing, Duration),
     (user, place, room): (User, Place, OwnedSemaphorePermit),
     mut answer: oneshot::Sender<Answer>,
 ) {
@@ -44,22 +49,7 @@ pub(super) async fn run(
         Ok(channel) => channel,
         Err(error) => return drop(answer.send(away(&error.to_string()))),
     };
-    let said = tokio::select! {
-        biased;
-        said = publish(&channel, &outgoing, room) => Some(said),
-        () = answer.closed() => None,
-    };
-    match &said {
-        Some(Said::Taken | Said::Returned) => place.learn(true),
-        Some(Said::Refused(_)) | None => place.learn(false),
-        Some(Said::Lost(_)) => {}
-    }
-    let is_clean = matches!(said, Some(Said::Taken | Said::Returned));
-    if let Some(said) = said {
-        // Whoever asked may be gone: then nobody needs the answer.
-        drop(answer.send(said.into_answer(&outgoing)));
-    }
-    if is_clean {
+    if publish((&live, &channel), (&outgoing, time), (&place, room), answer).await {
         live.put_back(channel);
     } else {
         // Never used again: its confirm may still come, and RabbitMQ 3.10 may go on refusing on a channel that was
@@ -69,13 +59,64 @@ pub(super) async fn run(
     drop((place, user));
 }
 
+/// Publishes, learns from it, and answers; whether the channel is as good as before.
+async fn publish(
+    (live, channel): (&Live, &Channel),
+    (outgoing, time): (&Outgoing, Duration),
+    (place, room): (&Place, OwnedSemaphorePermit),
+    mut answer: oneshot::Sender<Answer>,
+) -> bool {
+    let began = Instant::now();
+    let mut writing = pin!(write(channel, outgoing, room).fuse());
+    let said = tokio::select! {
+        biased;
+        said = async { said(writing.as_mut().await).await } => Some(said),
+        () = answer.closed() => None,
+    };
+    let had_its_time = writing.is_terminated() && began.elapsed() >= time / 2;
+    place.learn(lesson(said.as_ref(), had_its_time));
+    let is_clean = matches!(said, Some(Said::Taken | Said::Returned));
+    if let Some(said) = said {
+        // Whoever asked may be gone: then nobody needs the answer.
+        drop(answer.send(said.into_answer(outgoing)));
+    }
+    if !writing.is_terminated() {
+        // Nobody waits for it any more, but what is not written stays in the client's memory, and so keeps its room.
+        tokio::select! {
+            written = writing.as_mut() => drop(written),
+            () = live.ended() => {}
+        }
+    }
+    is_clean
+}
+
+/// What is learnt of the exchange. Nothing from a message that was given up before it was written, or before it had most of
+/// its deadline: it waited for others.
+fn lesson(said: Option<&Said>, had_its_time: bool) -> Lesson {
+    match said {
+        Some(Said::Taken | Said::Returned) => Lesson::Answers,
+        Some(Said::Refused(_)) => Lesson::Fails,
+        Some(Said::Lost(_)) => Lesson::Doubtful,
+        None if had_its_time => Lesson::Fails,
+        None => Lesson::Nothing,
+    }
+}
+
 /// Gives the room back once all is written: a broker that does not confirm holds none.
-async fn publish(channel: &Channel, outgoing: &Outgoing, room: OwnedSemaphorePermit) -> Said {
+async fn write(
+    channel: &Channel,
+    outgoing: &Outgoing,
+    room: OwnedSemaphorePermit,
+) -> Result<PublisherConfirm, lapin::Error> {
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
     let (exchange, key) = (outgoing.exchange.clone(), outgoing.routing_key.clone());
     let publishing = channel.basic_publish(exchange, key, options, &outgoing.body, outgoing.properties.clone());
     let written = publishing.await;
     drop(room);
+    written
+}
+
+async fn said(written: Result<PublisherConfirm, lapin::Error>) -> Said {
     let confirmation = match written {
         Ok(confirm) => confirm.await,
         Err(error) => Err(error),
@@ -114,5 +155,23 @@ async fn close(channel: &Channel) {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "Closing a channel failed"),
         Err(_elapsed) => tracing::debug!("Closing a channel took too long"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exchange_is_judged_by_what_the_broker_said_or_by_a_whole_deadlines_silence() {
+        for had_its_time in [true, false] {
+            let lesson = |said| lesson(Some(&said), had_its_time);
+            assert_eq!(lesson(Said::Taken), Lesson::Answers);
+            assert_eq!(lesson(Said::Returned), Lesson::Answers);
+            assert_eq!(lesson(Said::Refused("no".to_owned())), Lesson::Fails);
+            assert_eq!(lesson(Said::Lost("gone".to_owned())), Lesson::Doubtful);
+        }
+        assert_eq!(lesson(None, true), Lesson::Fails);
+        assert_eq!(lesson(None, false), Lesson::Nothing);
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     config::{Config, did_you_mean, ranges},
     domain::{
         BadId, EventName, EventSet, ExchangePolicy, LaneKey, Payload, RetryOn, RetryPolicy, State, Subscription,
-        SubscriptionId,
+        SubscriptionId, Target,
     },
 };
 
@@ -161,13 +161,18 @@ fn subscription(
     let file = export::file(&table, payload, notes);
     let signing_secrets = auth::signing_secrets(&table, notes);
     let retry = retry(&table, payload, defaults, notes);
-    let max_in_flight = table.get("max_in_flight").map(|at| at.number(ranges::IN_FLIGHT, notes));
+    let in_flight = match &target {
+        Some(Target::Amqp(_)) => ranges::IN_FLIGHT_AT_EXCHANGE,
+        Some(Target::Http(_)) | None => ranges::IN_FLIGHT,
+    };
+    let default = defaults.max_in_flight.min(*in_flight.end());
+    let max_in_flight = table.get("max_in_flight").map(|at| at.number(in_flight, notes));
     let enabled = table.get("enabled").map_or(Some(true), |at| at.claim(notes));
 
     let (id, organization, target) = (id?, organization?, target?);
     let (lane, max_in_flight) = match max_in_flight {
         Some(own) => (LaneKey::of_subscription(&organization, &id, &target), own?),
-        None => (LaneKey::of_target(&organization, &target), defaults.max_in_flight),
+        None => (LaneKey::of_target(&organization, &target), default),
     };
     Some(Subscription {
         name: name.unwrap_or_else(|| Some(id.as_str()))?.to_owned(),

@@ -38,9 +38,18 @@ async fn exchanges_that_fail_disturb_no_other() {
     subscriber.end().await;
 }
 
-/// A queue that is suspended takes messages and confirms none, as one without a majority.
 #[tokio::test]
 async fn exchanges_that_hang_hold_nobody_else_up() {
+    hanging_exchanges(false).await;
+}
+
+#[tokio::test]
+async fn exchanges_that_answered_and_then_hang_hold_nobody_else_up() {
+    hanging_exchanges(true).await;
+}
+
+/// A queue that is suspended takes messages and confirms none, as one without a majority.
+async fn hanging_exchanges(answered_first: bool) {
     const HANGING: usize = 20;
     const EACH: usize = 300;
     let node = Node::start().await;
@@ -59,6 +68,11 @@ async fn exchanges_that_hang_hold_nobody_else_up() {
     }
     let allowed: Vec<&str> = hanging.iter().chain([&good, &new]).map(String::as_str).collect();
     let publishing = Publishing::new(node.url(), &allowed);
+    if answered_first {
+        for exchange in &hanging {
+            assert_eq!(publishing.send(&to(exchange, ""), 0).await, Answer::Taken);
+        }
+    }
     tell_queue(&node, "suspend", &stuck).await;
     let hung = hanging.iter().map(|exchange| async { publishing.send_all(&to(exchange, ""), 4).await });
     let mut hung = Box::pin(futures_util::future::join_all(hung));
@@ -75,12 +89,12 @@ async fn exchanges_that_hang_hold_nobody_else_up() {
     let answers = hung.as_mut().await;
     drop(hung);
     assert!(answers.iter().flatten().all(|answer| *answer == Answer::Taken), "{answers:?}");
-    assert_eq!(subscriber.all(&stuck).await.len(), 4 * HANGING);
+    assert_eq!(subscriber.all(&stuck).await.len(), (4 + usize::from(answered_first)) * HANGING);
     publishing.end().await;
 }
 
 /// Suspends or resumes the process of a queue.
-async fn tell_queue(node: &Node, what: &str, queue: &str) {
+pub(super) async fn tell_queue(node: &Node, what: &str, queue: &str) {
     let expression = format!(
         "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"/\">>, queue, <<\"{queue}\">>)), sys:{what}(amqqueue:get_pid(Q))."
     );
@@ -97,7 +111,7 @@ async fn an_exchange_that_hung_gives_its_channels_back() {
     let publishing = Publishing::new(&proxy.url(&url()), &[&exchange]);
     assert_eq!(publishing.send(&to(&exchange, ""), 0).await, Answer::Taken);
     proxy.mute();
-    let hung = publishing.send_all(&within(to(&exchange, ""), Duration::from_millis(300)), EACH).await;
+    let hung = publishing.send_all(&within(to(&exchange, ""), Duration::from_millis(300)), 4).await;
     assert!(hung.iter().all(|answer| failure(answer).0 == "timeout"), "{hung:?}");
     proxy.pass();
     let answers = publishing.send_all(&to(&exchange, ""), EACH).await;

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use docrelay::domain::{Answer, FailureKind};
 
-use super::{Publishing, Subscriber, delivery, failure, message_id, to, within};
+use super::{Publishing, Subscriber, delivery, failure, message_id, send_body, to, within};
 use crate::support::{
     broker::{eventually, url},
     node::Node,
@@ -74,6 +74,62 @@ async fn while_the_broker_is_away_attempts_fail_at_once_and_tell_no_secret() {
     proxy.pass();
     eventually("the broker's return", || async {
         (publishing.send(&subscription, 1).await == Answer::Taken).then_some(())
+    })
+    .await;
+    publishing.end().await;
+    subscriber.end().await;
+}
+
+/// It takes connections and says nothing: every try lasts until its own deadline.
+#[tokio::test]
+async fn while_a_broker_that_says_nothing_is_tried_again_attempts_fail_at_once() {
+    let proxy = Proxy::before(&url()).await;
+    proxy.stall();
+    let publishing = Publishing::new(&proxy.url(&url()), &["erp.in"]);
+    let subscription = to("erp.in", "");
+    assert_eq!(failure(&publishing.send(&subscription, 0).await).0, "broker", "the first one waits for the try");
+    eventually("the second try", || async {
+        let answer = publishing.send(&within(subscription.clone(), Duration::from_secs(1)), 1).await;
+        assert_eq!(failure(&answer).0, "broker", "{answer:?}");
+        (proxy.accepted() >= 2).then_some(())
+    })
+    .await;
+    for number in 2..20 {
+        let answer = publishing.send(&within(subscription.clone(), Duration::from_secs(1)), number).await;
+        assert_eq!(failure(&answer).0, "broker", "{answer:?}");
+    }
+    assert_eq!(proxy.accepted(), 2, "all of that was during the second try");
+    publishing.end().await;
+}
+
+#[tokio::test]
+async fn what_is_cut_off_while_it_is_written_keeps_its_room_until_it_is_written() {
+    const NUMBER: usize = 8;
+    let mut subscriber = Subscriber::new().await;
+    let mut exchanges = Vec::new();
+    for number in 0..NUMBER {
+        exchanges.push(subscriber.exchange(&format!("erp-{number}")).await);
+    }
+    let allowed: Vec<&str> = exchanges.iter().map(String::as_str).collect();
+    let proxy = Proxy::before(&url()).await;
+    let publishing = Publishing::new(&proxy.url(&url()), &allowed);
+    // All of them at once, so that there is a channel for each.
+    let sending = exchanges.iter().map(|exchange| async { publishing.send(&to(exchange, ""), 0).await });
+    let answers = futures_util::future::join_all(sending).await;
+    assert!(answers.iter().all(|answer| failure(answer).0 == "unroutable"), "{answers:?}");
+    proxy.stall();
+    let large = |exchange: &String| {
+        let (exchange, publisher) = (within(to(exchange, ""), Duration::from_millis(500)), &publishing.publisher);
+        async move { send_body(publisher, &exchange, 1, vec![0; 15 << 20].into()).await }
+    };
+    // More than the sockets between us take, and almost all of the room.
+    let cut = futures_util::future::join_all(exchanges[..4].iter().map(large)).await;
+    assert!(cut.iter().all(|answer| failure(answer).1.contains("did not confirm")), "{cut:?}");
+    let late = large(&exchanges[4]).await;
+    assert!(failure(&late).1.contains("no room for the message"), "{late:?}");
+    proxy.pass();
+    eventually("room for the next one", || async {
+        (failure(&large(&exchanges[5]).await).0 == "unroutable").then_some(())
     })
     .await;
     publishing.end().await;

@@ -218,7 +218,12 @@ fn delivery(subscription: &Subscription, number: usize) -> DeliveryId {
 }
 
 async fn send(publisher: &TargetPublisher, subscription: &Subscription, number: usize) -> Answer {
+    send_body(publisher, subscription, number, format!("body {number}").into()).await
+}
+
+async fn send_body(publisher: &TargetPublisher, subscription: &Subscription, number: usize, body: Bytes) -> Answer {
     let Target::Amqp(target) = &subscription.target else { panic!("not an exchange") };
+    let place = publisher.place(&subscription.organization, target).await;
     let message = Message {
         event: &numbered(number),
         subscription,
@@ -227,14 +232,14 @@ async fn send(publisher: &TargetPublisher, subscription: &Subscription, number: 
         attempt: 3,
         at: now(),
         began: tokio::time::Instant::now(),
-        body: Bytes::from(format!("body {number}")),
+        body,
         trace: &TraceContext {
             traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
             tracestate: None,
         },
         trial: None,
     };
-    publisher.send(message).await.answer
+    publisher.send(message, place).await.answer
 }
 
 fn message_id(delivery: &Delivery) -> String {

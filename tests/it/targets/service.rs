@@ -11,7 +11,7 @@ use lapin::{
 };
 use serde_json::{Value, json};
 
-use super::{Subscriber, message_id};
+use super::{Subscriber, isolation::tell_queue, message_id};
 use crate::support::{
     broker::{eventually, url},
     node::Node,
@@ -228,4 +228,36 @@ async fn a_stop_lets_what_is_under_way_finish_and_closes_the_connection_after_it
     let all = ids.len();
     ids.dedup();
     assert_eq!((all, ids.len()), (EVENTS, EVENTS));
+}
+
+/// A queue that is suspended confirms nothing, as one that is slow.
+#[tokio::test]
+async fn who_waits_for_a_channel_of_a_busy_exchange_spends_no_attempt() {
+    const EVENTS: usize = 12;
+    let node = Node::start().await;
+    let mut subscriber = Subscriber::at(node.url()).await;
+    let exchange = subscriber.exchange("erp").await;
+    let queue = subscriber.queue(&exchange, "documents").await;
+    let surroundings = surroundings(node.url(), &[&exchange]).await;
+    // Three lanes lead to the four channels, each with room for four.
+    let subscriptions = ["a", "b", "c"].map(|id| {
+        let mut subscription = with(to(id, &exchange, "protobuf"), json!({"max_in_flight": 4}));
+        subscription["target"]["timeout"] = "2s".into();
+        subscription
+    });
+    surroundings.subscribe(&subscriptions);
+    let service = surroundings.start().await;
+    surroundings.publish(&event("evt-first")).await;
+    surroundings.results.wait_for_outcome(Outcome::Delivered, 3, GENEROUS).await;
+    tell_queue(&node, "suspend", &queue).await;
+    surroundings.publish_all(&(0..EVENTS).map(|number| event(&format!("evt-{number}"))).collect::<Vec<_>>()).await;
+    surroundings.results.wait_for_outcome(Outcome::AttemptFailed, 1, GENEROUS).await;
+    tell_queue(&node, "resume", &queue).await;
+    surroundings.results.wait_for_finals(3 * (EVENTS + 1), GENEROUS).await;
+    let results = surroundings.results.all();
+    let failed: Vec<_> = results.iter().filter(|result| result.outcome == Outcome::AttemptFailed).collect();
+    // Four had a channel, and the exchange had one more once they had failed.
+    assert!((1..=5).contains(&failed.len()), "{failed:#?}");
+    assert!(failed.iter().all(|result| result.error_text.contains("did not confirm within 2s")), "{failed:#?}");
+    surroundings.end(service, &[]).await;
 }
