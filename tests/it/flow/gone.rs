@@ -1,6 +1,7 @@
 //! Subscriptions that are deleted, or whose targets are gone for good, while deliveries wait.
 
 use docrelay::{
+    broker::outbox::{Made, disabled_message_id},
     domain::{DeliveryId, FailureKind, Outcome, Secret, SubscriptionId, now},
     secrets::KeyRing,
     store::database::{Content, Store},
@@ -116,7 +117,7 @@ async fn a_410_disables_a_stored_subscription_here_and_in_the_store_until_its_ow
         ("erp", "acme", FailureKind::Gone)
     );
     assert_eq!(told.cause, DeliveryId::of(&"evt-1".parse().unwrap(), &"erp".parse().unwrap()));
-    assert_eq!(disabled[0].message_id, docrelay::broker::outbox::disabled_message_id(told).to_string());
+    assert_eq!(disabled[0].message_id, disabled_message_id(told, Made { round: 0, attempt: 1 }).to_string());
 
     let enabled = Content { disabled_reason: None, ..new.content };
     let (acme, erp) = ("acme".parse().unwrap(), "erp".parse().unwrap());
@@ -236,7 +237,8 @@ async fn a_410_disables_a_subscription_of_the_file_beyond_a_restart_until_it_is_
         surroundings.publish(&event(&format!("evt-back-{published}"))).await;
         surroundings.results.wait_for(published, GENEROUS).await;
     }
-    assert!(database.store.enable_filed(&"acme".parse().unwrap(), &"erp".parse().unwrap()).await.unwrap());
+    let (acme, erp) = ("acme".parse().unwrap(), "erp".parse().unwrap());
+    database.store.enable_filed(&acme, &erp, filed[0].fingerprint, now()).await.unwrap();
     while receiver.count() < 2 {
         published += 1;
         surroundings.publish(&event(&format!("evt-back-{published}"))).await;
