@@ -3,6 +3,8 @@
 
 mod clash;
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
 
 use std::{

@@ -3,7 +3,12 @@
 use super::*;
 use crate::{
     domain::{TargetUrl, now},
-    store::{Found, database::FiledRow, file::tests::defaults, parse},
+    store::{
+        Found,
+        database::{FiledRow, Origin},
+        file::tests::defaults,
+        parse,
+    },
 };
 
 fn file(host: &str, claim: &str) -> Vec<Arc<Subscription>> {
@@ -141,7 +146,7 @@ fn what_the_store_refused_stays_as_it_is_and_is_written_a_while_later() {
     assert!(parts.learn_gone(&before, at));
     parts.gone_was_told(&before, at);
     let refused = parts.gone_to_write(later).remove(0);
-    let until = later + std::time::Duration::from_secs(60);
+    let until = later + std::time::Duration::from_mins(1);
     parts.gone_was_refused(&refused, until);
     assert_eq!((parts.gone_to_write(later), state(&parts)), (vec![], State::Gone));
     assert_eq!(parts.gone_to_write(until), [refused]);
@@ -166,4 +171,30 @@ fn a_clash_names_both() {
     assert!(parts.snapshot().is_empty(), "refused as a whole");
     parts.singular.clear();
     parts.put_file(idexa).unwrap();
+}
+
+#[test]
+fn one_that_cannot_be_read_is_left_out_of_a_load_only_if_no_event_would_find_it() {
+    let row = |reason: Option<&str>| Row {
+        id: id(),
+        organization: "acme".parse().unwrap(),
+        origin: Origin::Api,
+        singular: None,
+        document: "unreadable".to_owned(),
+        secrets: Ok(None),
+        created_at: now(),
+        updated_at: now(),
+        disabled_reason: reason.map(str::to_owned),
+        sequence: 1,
+        changed: ChangeCounter::at(1),
+    };
+    let load = |reason| {
+        let loaded = Loaded { rows: vec![row(reason)], gone: vec![], filed: vec![], counter: ChangeCounter::at(1) };
+        Parts::default().put_loaded(&loaded, &defaults())
+    };
+    assert!(load(Some("another reason")).is_ok());
+    // Its events are to end as cancelled, not as unsubscribed.
+    for reason in [Some("gone"), None] {
+        assert!(matches!(load(reason), Err(NotLoaded::Incomplete { .. })), "{reason:?}");
+    }
 }

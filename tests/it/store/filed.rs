@@ -66,7 +66,11 @@ pub(super) async fn a_filed_one_is_disabled_once_for_each_url_and_enabled_again(
     assert_eq!(told(store.load_all().await.unwrap().filed), both);
     store.enable_filed(&organization("other"), &id("a"), url("one"), at(4)).await.unwrap();
     let theirs = FiledRow { organization: organization("other"), ..row("a", "one", None, 4) };
-    assert_eq!(told(store.load_all().await.unwrap().filed), [&both[..], &[theirs.clone()]].concat(), "somebody else's");
+    assert_eq!(
+        told(store.load_all().await.unwrap().filed),
+        [&both[..], std::slice::from_ref(&theirs)].concat(),
+        "somebody else's"
+    );
     enable(&store, "a", "two", 5).await;
     let enabled = row("a", "two", None, 3);
     assert_eq!(told(store.load_all().await.unwrap().filed), [both[0].clone(), theirs, enabled], "this URL");
