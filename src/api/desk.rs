@@ -15,7 +15,7 @@ use super::{
     view::{self, Shown},
 };
 use crate::{
-    domain::{OrganizationId, Payload, Secret, State, Subscription, SubscriptionId, Timestamp},
+    domain::{FailureKind, OrganizationId, Payload, Secret, State, Subscription, SubscriptionId, Timestamp},
     flow::TryOut,
     secrets::{OpenError, SealError},
     store::{
@@ -157,7 +157,7 @@ impl Desk {
             InsertError::IdTaken => Refusal::Changed,
             InsertError::Store(error) => Refusal::Store(error),
         })?;
-        self.store.bring_into_force().await;
+        self.store.bring_into_force().await?;
         Ok(self.show(&row).with_generated(draft.generated))
     }
 
@@ -256,7 +256,7 @@ impl Desk {
         if !self.store()?.delete(&row.organization, id, (self.clock)()).await? {
             return Err(Refusal::Absent);
         }
-        self.store.bring_into_force().await;
+        self.store.bring_into_force().await?;
         Ok(())
     }
 
@@ -266,8 +266,9 @@ impl Desk {
         if !is_to_be_enabled || declared.state != State::Gone {
             return Err(Refusal::Declared);
         }
-        self.store()?.enable_filed(&declared.organization, &declared.id).await?;
-        self.store.bring_into_force().await;
+        let fingerprint = declared.target.fingerprint();
+        self.store()?.enable_filed(&declared.organization, &declared.id, fingerprint, (self.clock)()).await?;
+        self.store.bring_into_force().await?;
         self.subscriptions.declared_one(&declared.id).map(|now| view::declared(&now)).ok_or(Refusal::Absent)
     }
 
@@ -283,9 +284,13 @@ impl Desk {
         if !untold.is_empty() {
             return Err(Refusal::Invalid(untold));
         }
-        // Whoever enables it says that the reason is no more.
+        // Whoever enables it says that the reason is no more. What is gone is a URL, not a subscription.
         let is_enabled = patch.get("enabled") == Some(&true.into());
-        let reason = row.disabled_reason.clone().filter(|_| !is_enabled);
+        let before = store::from_document(row, self.subscriptions.defaults());
+        let is_elsewhere =
+            before.is_ok_and(|before| before.target.fingerprint() != draft.subscription.target.fingerprint());
+        let is_over = |reason: &str| is_enabled || (is_elsewhere && reason == FailureKind::Gone.as_str());
+        let reason = row.disabled_reason.clone().filter(|reason| !is_over(reason));
         let content = draft.content(&store::aside(row), reason);
         let updated =
             self.store()?.update(&row.organization, &row.id, Some(row.updated_at), &content, (self.clock)()).await;
@@ -294,7 +299,7 @@ impl Desk {
             UpdateError::Store(error) => Refusal::Store(error),
         })?;
         let row = row.ok_or(Refusal::Absent)?;
-        self.store.bring_into_force().await;
+        self.store.bring_into_force().await?;
         Ok(self.show(&row).with_generated(draft.generated))
     }
 

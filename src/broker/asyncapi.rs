@@ -62,7 +62,7 @@ fn operations() -> Value {
             "action": "send",
             "channel": { "$ref": "#/channels/disabled" },
             "title": "Hear of subscriptions that docrelay disabled",
-            "summary": "Once for each time that a target answered 410 Gone.",
+            "summary": "At least once for each time that a subscription is disabled because its target answered 410 Gone.",
             "messages": [{ "$ref": "#/channels/disabled/messages/subscriptionDisabled" }]
         }
     })
@@ -107,7 +107,7 @@ fn results(names: &Names) -> Value {
         "address": "{outcome}.{event}.{organization}.{inbox}",
         "title": "Results",
         "servers": [{ "$ref": "#/servers/broker" }],
-        "parameters": parameters(&["outcome", "event", "organization", "inbox"]),
+        "parameters": with_no_event(parameters(&["outcome", "event", "organization", "inbox"])),
         "messages": { "deliveryResult": { "$ref": "#/components/messages/deliveryResult" } },
         "bindings": topic(&names.results_exchange)
     })
@@ -130,10 +130,20 @@ fn parameters(words: &[&str]) -> Value {
     every.into()
 }
 
+/// The same where the event may not be known.
+fn with_no_event(mut parameters: Value) -> Value {
+    if let Some(event) = parameters.get_mut("event").and_then(Value::as_object_mut) {
+        let names = EventName::ALL.iter().map(|name| name.as_str()).chain(["_"]);
+        event.insert("enum".to_owned(), names.collect());
+        event.insert("description".to_owned(), "The event's name; `_` where it could not be read.".into());
+    }
+    parameters
+}
+
 fn parameter(word: &str) -> Value {
     match word {
         "event" => json!({
-            "description": "The event's name; `_` where it could not be read.",
+            "description": "The event's name.",
             "enum": EventName::ALL.map(EventName::as_str)
         }),
         "outcome" => json!({

@@ -155,16 +155,17 @@ impl BrokerOutbox {
         self.tell(outgoing, &result.organization, now).await
     }
 
-    /// Publishes that a subscription was disabled, among the results and by the same rule.
+    /// Publishes that a subscription was disabled by an attempt, among the results and by the same rule.
     ///
     /// # Errors
     /// When the service stops.
     pub async fn subscription_disabled(
         &self,
         disabled: &SubscriptionDisabled,
+        made: Made,
         trace: &TraceContext,
     ) -> Result<Confirmed, OutboxError> {
-        let id = disabled_message_id(disabled).to_string();
+        let id = disabled_message_id(disabled, made).to_string();
         let properties = properties(codec::DISABLED_TYPE, trace).with_message_id(id.into());
         let key = disabled_routing_key(&disabled.organization);
         let outgoing = self.to_results_exchange(&key, properties, codec::encode_disabled(disabled));
@@ -369,9 +370,20 @@ pub fn message_id(result: &DeliveryResult) -> Uuid {
     Uuid::new_v5(&RESULT_NAMESPACE, name.as_bytes())
 }
 
-/// `UUIDv5` of the subscription's id and that of the delivery that showed it: the same if a crash makes that attempt again.
+/// Which attempt of a delivery it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Made {
+    /// The recovery round.
+    pub round: u32,
+    /// The attempt's number in it.
+    pub attempt: u32,
+}
+
+/// `UUIDv5` of the subscription's id, that of the delivery that showed it, its recovery round and its attempt: the same if a
+/// crash makes that attempt again.
 #[must_use]
-pub fn disabled_message_id(disabled: &SubscriptionDisabled) -> Uuid {
-    let name = format!("subscription_disabled {} {}", disabled.cause, disabled.subscription);
+pub fn disabled_message_id(disabled: &SubscriptionDisabled, made: Made) -> Uuid {
+    let SubscriptionDisabled { cause, subscription, .. } = disabled;
+    let name = format!("subscription_disabled {cause} {subscription} {} {}", made.round, made.attempt);
     Uuid::new_v5(&RESULT_NAMESPACE, name.as_bytes())
 }

@@ -305,7 +305,7 @@ impl fmt::Debug for TargetUrl {
 }
 
 /// What tells a target from another without showing it. It is stored: never change how it is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint(Uuid);
 
 impl FromStr for Fingerprint {

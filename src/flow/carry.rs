@@ -135,11 +135,11 @@ impl<C: Courier> Flow<C> {
         let id = stay.key().delivery;
         let mut disabled = Confirmed::nothing_owed();
         if self.subscriptions.disable_gone(subscription, now).await {
-            match self.tell_disabled(work, id, subscription, now).await {
+            match self.tell_disabled(work, (id, told.made()), subscription, now).await {
                 Ok(proof) => disabled = proof,
                 Err(_) => return Carried::LeftToBroker,
             }
-            self.subscriptions.gone_was_told(&subscription.id).await;
+            self.subscriptions.gone_was_told(subscription, now).await;
         }
         match self.conclude(work, stay, told).await {
             Carried::Settled(key, proof) => Carried::Settled(key, proof.and(&disabled)),

@@ -9,9 +9,7 @@ use tokio::time::Instant;
 
 use crate::{
     broker::target,
-    domain::{
-        Attempt, DeliveryId, DocumentEvent, Subscription, SubscriptionId, Target, Timestamp, TraceContext, Trial,
-    },
+    domain::{Attempt, DeliveryId, DocumentEvent, Subscription, Target, Timestamp, TraceContext, Trial},
     store::{Snapshot, Subscriptions},
     webhook,
 };
@@ -97,8 +95,8 @@ pub trait Directory: Send + Sync + 'static {
     /// A subscription's target answered 410: it is disabled. Says whether it was not before; then upstream is to be told.
     fn disable_gone<'a>(&'a self, subscription: &'a Subscription, at: Timestamp) -> BoxFuture<'a, bool>;
 
-    /// Upstream was told of it, and that is confirmed.
-    fn gone_was_told<'a>(&'a self, id: &'a SubscriptionId) -> BoxFuture<'a, ()>;
+    /// Upstream was told that it was disabled then, and that is confirmed.
+    fn gone_was_told<'a>(&'a self, subscription: &'a Subscription, at: Timestamp) -> BoxFuture<'a, ()>;
 }
 
 impl Directory for Subscriptions {
@@ -110,7 +108,7 @@ impl Directory for Subscriptions {
         Box::pin(Self::disable_gone(self, subscription, at))
     }
 
-    fn gone_was_told<'a>(&'a self, id: &'a SubscriptionId) -> BoxFuture<'a, ()> {
-        Box::pin(Self::gone_was_told(self, id))
+    fn gone_was_told<'a>(&'a self, subscription: &'a Subscription, at: Timestamp) -> BoxFuture<'a, ()> {
+        Box::pin(Self::gone_was_told(self, subscription, at))
     }
 }

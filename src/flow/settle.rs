@@ -14,7 +14,10 @@ use super::{
     register::{Stay, StayKey},
 };
 use crate::{
-    broker::{Confirmed, DeadLetter, Origin, OutboxError, Properties, codec, outbox::MAX_MESSAGE_BYTES},
+    broker::{
+        Confirmed, DeadLetter, Origin, OutboxError, Properties, codec,
+        outbox::{MAX_MESSAGE_BYTES, Made},
+    },
     domain::{
         Answer, Attempt, DeliveryId, DeliveryResult, FailureKind, InvalidReason, Outcome, Owed, Parked, Subscription,
         SubscriptionDisabled, Timestamp, now,
@@ -70,6 +73,11 @@ impl Told {
             next_attempt_at: Some(next),
         }
     }
+
+    /// Which attempt it is about.
+    pub(super) fn made(&self) -> Made {
+        Made { round: self.owed.round, attempt: self.owed.attempts }
+    }
 }
 
 impl<C: Courier> Flow<C> {
@@ -87,7 +95,7 @@ impl<C: Courier> Flow<C> {
     pub(super) async fn tell_disabled(
         &self,
         work: &Work,
-        cause: DeliveryId,
+        (cause, made): (DeliveryId, Made),
         subscription: &Subscription,
         at: Timestamp,
     ) -> Result<Confirmed, OutboxError> {
@@ -98,7 +106,7 @@ impl<C: Courier> Flow<C> {
             at,
             cause,
         };
-        self.outbox.subscription_disabled(&disabled, &work.trace).await
+        self.outbox.subscription_disabled(&disabled, made, &work.trace).await
     }
 
     /// Parks deliveries together, then tells of each what is to be told. `None` when the service stops meanwhile.

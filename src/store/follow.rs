@@ -5,14 +5,14 @@ use std::{error::Error, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::MissedTickBehavior,
+    time::{MissedTickBehavior, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    database::{Store, StoreError},
+    database::{ChangeCounter, Store, StoreError},
     gone::ToWrite,
-    parts::{Clash, NotLoaded},
+    parts::NotLoaded,
     subscriptions::Subscriptions,
 };
 use crate::{
@@ -23,6 +23,9 @@ use crate::{
 /// How often the counter is looked at. A change made on another replica is in force here within a second.
 const POLL: Duration = Duration::from_millis(500);
 const _: () = assert!(POLL.as_millis() < 1000, "a change is promised within a second");
+
+/// How long it may take at a stop to keep what is not kept yet.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// How many may wait to be asked for a look. Whoever comes later waits for a place; one look answers all of them.
 const ASKING: usize = 1024;
@@ -35,15 +38,15 @@ pub struct StoreSource {
     /// Not there before it could be opened.
     store: watch::Sender<Option<Store>>,
     answers: watch::Sender<bool>,
-    asking: mpsc::Sender<oneshot::Sender<()>>,
-    asked: mpsc::Receiver<oneshot::Sender<()>>,
+    asking: mpsc::Sender<oneshot::Sender<bool>>,
+    asked: mpsc::Receiver<oneshot::Sender<bool>>,
 }
 
 /// The database for whoever writes to it beside the service that follows it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct StoreHandle {
     store: watch::Receiver<Option<Store>>,
-    asking: mpsc::Sender<oneshot::Sender<()>>,
+    asking: mpsc::Sender<oneshot::Sender<bool>>,
 }
 
 impl StoreHandle {
@@ -53,14 +56,17 @@ impl StoreHandle {
         self.store.borrow().clone()
     }
 
-    /// Brings into force here what was written before: returns after the next look at the database. Should that look
-    /// fail, one of the next ones will bring it.
-    pub async fn bring_into_force(&self) {
+    /// Brings into force here what was written before: returns after the next look at the database.
+    ///
+    /// # Errors
+    /// That look failed, and one of the next ones will bring it; or the service stops.
+    pub async fn bring_into_force(&self) -> Result<(), StoreError> {
         let (done, looked) = oneshot::channel();
-        if self.asking.send(done).await.is_ok() {
-            // An error means that nothing is followed any more: the service stops.
-            looked.await.ok();
+        let is_asked = self.asking.send(done).await.is_ok();
+        if is_asked && looked.await.unwrap_or(false) {
+            return Ok(());
         }
+        Err(StoreError::Away("what was written is not in force here yet".into()))
     }
 }
 
@@ -71,8 +77,6 @@ enum LookError {
     Store(#[from] StoreError),
     #[error(transparent)]
     NotLoaded(#[from] NotLoaded),
-    #[error(transparent)]
-    Clash(#[from] Clash),
     #[error("reading what was stored ended in a panic")]
     Panicked(#[from] tokio::task::JoinError),
 }
@@ -115,6 +119,7 @@ impl StoreSource {
             stop.run_until_cancelled(self.look_on(&subscriptions)).await;
             let store = self.store.borrow().clone();
             if let Some(store) = store {
+                last_words(&store, &subscriptions).await;
                 store.close().await;
             }
         });
@@ -135,7 +140,7 @@ impl StoreSource {
             let looked = self.look(subscriptions).await;
             for asker in waiting.drain(..) {
                 // Whoever does not wait any more need not be told.
-                asker.send(()).ok();
+                asker.send(looked.is_ok()).ok();
             }
             self.answers.send_replace(!matches!(looked, Err(LookError::Store(_))));
             // The same trouble is told once, not twice a second.
@@ -165,44 +170,75 @@ impl StoreSource {
 
     async fn look(&self, subscriptions: &Subscriptions) -> Result<(), LookError> {
         let store = self.opened().await?;
+        bring(&store, subscriptions).await?;
+        // After what was brought: what somebody else said meanwhile is heard first.
         write_gone(&store, subscriptions).await?;
-        if let Some(counter) = subscriptions.counter().await {
-            let changes = store.changes_since(counter).await?;
-            // Should the counter have gone back, it is another database, or an older one.
-            if changes.counter >= counter {
-                // The counter counts keys, too.
-                if !changes.is_empty() {
-                    subscriptions.put_changes(changes).await??;
-                }
-                return Ok(());
-            }
-        }
-        let loaded = store.load_all().await?;
-        Ok(subscriptions.put_loaded(loaded).await??)
+        Ok(())
     }
 }
 
-/// Tells the store of the targets that were found gone here. What it cannot be told now, it is told next time.
-async fn write_gone(store: &Store, subscriptions: &Subscriptions) -> Result<(), StoreError> {
-    let reason = FailureKind::Gone.as_str();
+/// Brings what changed, or everything.
+async fn bring(store: &Store, subscriptions: &Subscriptions) -> Result<(), LookError> {
+    if let Some(counter) = subscriptions.counter().await {
+        let changes = store.changes_since(counter).await?;
+        // Should the counter have gone back, it is another database, or an older one.
+        if changes.counter >= counter {
+            // The counter counts keys, too.
+            if !changes.is_empty() {
+                subscriptions.put_changes(changes).await?;
+            }
+            return Ok(());
+        }
+    }
+    let loaded = store.load_all().await?;
+    Ok(subscriptions.put_loaded(loaded).await??)
+}
+
+/// Tells the store of the targets that were found gone here, and says of how many. What it cannot be told now, it is told
+/// next time; what was changed by somebody else meanwhile it is not told, and the next look says why.
+async fn write_gone(store: &Store, subscriptions: &Subscriptions) -> Result<usize, StoreError> {
+    let mut count = 0;
     for gone in subscriptions.gone_to_write().await {
-        let ToWrite { id, organization, fingerprint, at, place } = &gone;
-        let written = if place.is_in_store() {
-            store.disable(id, reason, *at).await
-        } else {
-            store.disable_filed(organization, id, *fingerprint, reason, *at).await
-        };
-        match written {
-            Ok(_) => {}
+        match write_one(store, &gone).await {
+            Ok(Some(changed)) => {
+                subscriptions.gone_was_written(&gone, changed).await;
+                count += 1;
+            }
+            Ok(None) => {}
             Err(error @ StoreError::Away(_)) => return Err(error),
-            // It would be refused again and again; here it stays disabled.
+            // Here it stays disabled.
             Err(error) => {
-                tracing::error!(subscription.id = %id, %error, "The store does not disable a subscription that is gone");
+                let cause = error.source().map(ToString::to_string);
+                let id = &gone.id;
+                tracing::error!(subscription.id = %id, %error, cause, "The store does not disable what is gone");
+                subscriptions.gone_was_refused(&gone).await;
             }
         }
-        subscriptions.gone_was_written(&gone).await;
     }
-    Ok(())
+    Ok(count)
+}
+
+/// `None` when its row was changed by somebody else.
+async fn write_one(store: &Store, gone: &ToWrite) -> Result<Option<ChangeCounter>, StoreError> {
+    let ToWrite { id, organization, fingerprint, at, is_stored, known } = gone;
+    let reason = FailureKind::Gone.as_str();
+    if *is_stored {
+        store.disable(id, reason, *known, *at).await
+    } else {
+        store.disable_filed(organization, id, *fingerprint, reason, *known, *at).await
+    }
+}
+
+/// At the end: what upstream was told is kept, so that the next process need not find it out again.
+async fn last_words(store: &Store, subscriptions: &Subscriptions) {
+    let all = async {
+        while write_gone(store, subscriptions).await? > 0 {}
+        Ok::<_, StoreError>(())
+    };
+    if let Err(error) = timeout(LAST_WORDS, all).await.unwrap_or_else(|elapsed| Err(StoreError::Away(elapsed.into()))) {
+        let cause = error.source().map(ToString::to_string);
+        tracing::warn!(%error, cause, "Not every target that is gone could be kept; its next 410 will tell it again");
+    }
 }
 
 fn tell(error: &LookError) {

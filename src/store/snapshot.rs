@@ -132,6 +132,11 @@ impl Snapshot {
         }
     }
 
+    /// Whether it is known that somebody's subscription with this id was deleted.
+    pub(super) fn is_buried(&self, id: &SubscriptionId) -> bool {
+        self.deleted.contains_key(id)
+    }
+
     /// The subscriptions of an organization that match; `None` when it has none.
     #[must_use]
     pub fn organization(&self, id: &OrganizationId) -> Option<&OrganizationIndex> {

@@ -1,12 +1,13 @@
 //! The subscriptions in force, those of the file and those of the store: whoever matches reads them without waiting, whoever
 //! changes them takes turns.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{convert::Infallible, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use tokio::{
     sync::{Mutex, Notify, OwnedMutexGuard, watch},
     task::JoinError,
+    time::Instant,
 };
 
 use super::{
@@ -14,7 +15,7 @@ use super::{
     edits::Change,
     file::Defaults,
     gone::ToWrite,
-    parts::{Clash, NotLoaded, Parts},
+    parts::{NotLoaded, Parts},
     reload::Stamp,
     snapshot::Snapshot,
 };
@@ -38,6 +39,9 @@ pub struct Subscriptions {
     /// What the file looked like when it was read first.
     pub(super) first: Option<Stamp>,
 }
+
+/// When the store is told again of a target that is gone, after it refused: somebody may have mended it.
+const REFUSED: Duration = Duration::from_mins(1);
 
 /// So few changes take less than handing them to another thread.
 const FEW: usize = 16;
@@ -124,9 +128,10 @@ impl Subscriptions {
         disabled
     }
 
-    /// Upstream was told of it, and the broker has confirmed that: now the store is told.
-    pub async fn gone_was_told(&self, id: &SubscriptionId) {
-        self.parts.lock().await.gone_was_told(id);
+    /// Upstream was told that it was disabled then, and the broker has confirmed that: now the store is told. Nothing is
+    /// when it was changed meanwhile.
+    pub async fn gone_was_told(&self, subscription: &Subscription, at: Timestamp) {
+        self.parts.lock().await.gone_was_told(subscription, at);
         self.gone.notify_one();
     }
 
@@ -136,11 +141,15 @@ impl Subscriptions {
     }
 
     pub(super) async fn gone_to_write(&self) -> Vec<ToWrite> {
-        self.parts.lock().await.gone_to_write()
+        self.parts.lock().await.gone_to_write(Instant::now())
     }
 
-    pub(super) async fn gone_was_written(&self, written: &ToWrite) {
-        self.parts.lock().await.gone_was_written(written);
+    pub(super) async fn gone_was_written(&self, written: &ToWrite, changed: ChangeCounter) {
+        self.parts.lock().await.gone_was_written(written, changed);
+    }
+
+    pub(super) async fn gone_was_refused(&self, refused: &ToWrite) {
+        self.parts.lock().await.gone_was_refused(refused, Instant::now() + REFUSED);
     }
 
     /// Where the store's changes go on; `None` before its first complete load.
@@ -153,11 +162,13 @@ impl Subscriptions {
         self.change("store", Size::Large, move |parts| parts.put_loaded(&loaded, &defaults)).await
     }
 
-    pub(super) async fn put_changes(&self, changes: Changes) -> Result<Result<(), Clash>, JoinError> {
+    pub(super) async fn put_changes(&self, changes: Changes) -> Result<(), JoinError> {
         let defaults = self.stored_defaults.clone();
         let size =
             if changes.rows.len() + changes.gone.len() + changes.filed.len() < FEW { Size::Small } else { Size::Large };
-        self.change("store", size, move |parts| parts.put_changes(&changes, &defaults, now())).await
+        let put = move |parts: &mut Parts| Ok::<_, Infallible>(parts.put_changes(&changes, &defaults, now()));
+        let Ok(()) = self.change("store", size, put).await?;
+        Ok(())
     }
 
     /// What a subscription gets that does not say.

@@ -70,10 +70,11 @@ impl From<sqlx::Error> for StoreError {
 fn is_away(code: &str) -> bool {
     // PostgreSQL: connection, credentials, resources, intervention by an operator, system; deadlock and serialization.
     if code.len() == 5 {
-        return ["08", "28", "40", "53", "57", "58"].iter().any(|class| code.starts_with(class));
+        // Read-only: a server that is no longer, or not yet, the one to write to.
+        return code == "25006" || ["08", "28", "40", "53", "57", "58"].iter().any(|class| code.starts_with(class));
     }
-    // SQLite, whose codes keep what they are in the lowest byte: busy, locked, I/O error, full, cannot open.
-    code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13 | 14))
+    // SQLite, whose codes keep what they are in the lowest byte: busy, locked, read-only, I/O error, full, cannot open.
+    code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 8 | 10 | 13 | 14))
 }
 
 /// Why a subscription was not inserted.
@@ -116,5 +117,21 @@ impl From<sqlx::Error> for InsertError {
 impl From<sqlx::Error> for UpdateError {
     fn from(error: sqlx::Error) -> Self {
         Self::Store(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_that_is_read_only_or_busy_is_away_and_one_that_knows_no_such_table_refuses() {
+        // As the servers number it; SQLite's second number tells the kinds of one thing apart.
+        for code in ["25006", "08006", "57P01", "40001", "8", "1032", "5", "261"] {
+            assert!(is_away(code), "{code}");
+        }
+        for code in ["25001", "42P01", "23505", "1", "19", "2067", ""] {
+            assert!(!is_away(code), "{code}");
+        }
     }
 }

@@ -128,6 +128,13 @@ pub struct Tombstone {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct ChangeCounter(pub(super) i64);
 
+#[cfg(test)]
+impl ChangeCounter {
+    pub(in crate::store) fn at(changes: i64) -> Self {
+        Self(changes)
+    }
+}
+
 impl fmt::Display for ChangeCounter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

@@ -4,7 +4,8 @@
 use sqlx::{Any, Transaction, query, query_scalar};
 
 use super::{
-    Content, Cursor, DEADLINE, InsertError, NewSubscription, Origin, Row, Store, StoreError, UpdateError,
+    ChangeCounter, Content, Cursor, DEADLINE, InsertError, NewSubscription, Origin, Row, Store, StoreError,
+    UpdateError,
     row::{columns, from_micros, kept, to_micros},
     within,
 };
@@ -212,23 +213,31 @@ impl Store {
         .await
     }
 
-    /// Disables a subscription for a reason of the system's own, whosever it is. Says whether it was there and not
-    /// disabled for that reason before.
+    /// Disables a subscription for a reason of the system's own, whosever it is, unless it was changed after `known`.
+    /// `None` when it was, is not there, or is disabled for that reason already; otherwise what the change counter was
+    /// raised to.
     ///
     /// # Errors
     /// The store is away.
-    pub async fn disable(&self, id: &SubscriptionId, reason: &str, now: Timestamp) -> Result<bool, StoreError> {
+    pub async fn disable(
+        &self,
+        id: &SubscriptionId,
+        reason: &str,
+        known: ChangeCounter,
+        now: Timestamp,
+    ) -> Result<Option<ChangeCounter>, StoreError> {
         within(DEADLINE, async {
             let mut write = self.pool.write().await?;
             let before: Option<i64> = query_scalar(
                 "SELECT updated_at FROM subscriptions WHERE id = $1 AND deleted_at IS NULL \
-                 AND (disabled_reason IS NULL OR disabled_reason <> $2)",
+                 AND (disabled_reason IS NULL OR disabled_reason <> $2) AND changed <= $3",
             )
             .bind(id.as_str())
             .bind(reason)
+            .bind(known.0)
             .fetch_optional(&mut *write.transaction)
             .await?;
-            let Some(before) = before else { return Ok(false) };
+            let Some(before) = before else { return Ok(None) };
             let before = from_micros(before).ok_or_else(|| damaged(id))?;
             query("UPDATE subscriptions SET disabled_reason = $1, updated_at = $2, changed = $3 WHERE id = $4")
                 .bind(reason)
@@ -237,8 +246,9 @@ impl Store {
                 .bind(id.as_str())
                 .execute(&mut *write.transaction)
                 .await?;
+            let changed = write.counter;
             write.commit().await?;
-            Ok(true)
+            Ok(Some(changed))
         })
         .await
     }

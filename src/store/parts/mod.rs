@@ -1,6 +1,9 @@
 //! What the subscriptions in force are put together of: the file's, the database's at one value of its counter, deletions,
 //! and targets that are gone. A change costs what it changes. Pure but for a log line about each row that cannot be read.
 
+mod clash;
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;
 
@@ -9,15 +12,19 @@ use std::{
     sync::Arc,
 };
 
+use tokio::time::Instant;
+
+pub use self::clash::Clash;
+use self::clash::{Stored, Waiting};
 use super::{
-    database::{ChangeCounter, Changes, FiledRow, Loaded, Row, TOMBSTONE_AGE, TOMBSTONES, Tombstone},
+    database::{ChangeCounter, Changes, Loaded, Row, TOMBSTONE_AGE, TOMBSTONES, Tombstone},
     document::{BadDocument, from_document, state},
     edits::{Change, Edits, Place},
     file::Defaults,
     gone::{GoneTargets, ToWrite},
     snapshot::Snapshot,
 };
-use crate::domain::{OrganizationId, Payload, State, Subscription, SubscriptionId, Timestamp};
+use crate::domain::{FailureKind, OrganizationId, Payload, State, Subscription, SubscriptionId, Timestamp};
 
 /// Everything that the subscriptions in force are put together of, and themselves.
 #[derive(Debug, Default)]
@@ -29,6 +36,10 @@ pub(super) struct Parts {
     filed_idexa: HashMap<OrganizationId, SubscriptionId>,
     /// Of each organization the stored one that it may have only one of.
     singular: HashMap<OrganizationId, SubscriptionId>,
+    /// Stored ones that clash with the file.
+    waiting: Waiting,
+    /// Stored ones whose rows cannot be read as they are now: what is in force of them is older.
+    unread: HashSet<SubscriptionId>,
     /// Known deletions, the oldest first.
     deleted: VecDeque<(Timestamp, SubscriptionId)>,
     gone: GoneTargets,
@@ -36,26 +47,8 @@ pub(super) struct Parts {
     counter: Option<ChangeCounter>,
 }
 
-/// The file and the store do not go together.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Clash {
-    /// An id is in both.
-    #[error("the subscriptions file and the store both have the id {0}")]
-    Id(SubscriptionId),
-    /// An organization has one with the payload `idexa` in both.
-    #[error(
-        "the organization {organization} may have one subscription with the payload idexa, and has {filed} in the \
-         subscriptions file and {stored} in the store"
-    )]
-    Idexa {
-        /// Whose they are.
-        organization: OrganizationId,
-        /// The file's.
-        filed: SubscriptionId,
-        /// The store's.
-        stored: SubscriptionId,
-    },
-}
+/// What a row says, or why it cannot be read.
+type Read = Result<Subscription, BadDocument>;
 
 /// Why a load changed nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -95,7 +88,8 @@ impl Parts {
         self.counter
     }
 
-    /// Another file. Nothing changed when it does not go together with the store.
+    /// Another file. Nothing changed when it does not go together with what is in force of the store. What had to wait for
+    /// another file comes into force.
     pub(super) fn put_file(&mut self, file: Vec<Arc<Subscription>>) -> Result<Change, Clash> {
         for subscription in &file {
             if self.is_stored(&subscription.id) {
@@ -103,43 +97,52 @@ impl Parts {
             }
             let stored = self.singular.get(&subscription.organization);
             if let Some(stored) = stored.filter(|_| subscription.payload == Payload::Idexa) {
-                return Err(idexa(&subscription.organization, &subscription.id, stored));
+                return Err(Clash::idexa(&subscription.organization, &subscription.id, stored));
             }
         }
-        let edits = self.edit_file(file);
+        let mut edits = self.edit_file(file);
+        for (id, stored) in std::mem::take(&mut self.waiting) {
+            // So far the edits hold nothing but the file's.
+            let is_filed = matches!(edits.by_id.get(&id), Some(Some(_)));
+            if self.clash(&id, &stored.subscription.organization, stored.is_singular, is_filed).is_some() {
+                self.waiting.insert(id, stored);
+            } else {
+                self.put(&mut edits, &stored);
+            }
+        }
         Ok(self.apply(edits))
     }
 
-    /// Everything that is stored, whatever was known before. A row that cannot be read is left out, and told, only if it is
-    /// disabled: the events of any other would find nobody. Nothing changed when it is refused.
+    /// Everything that is stored, whatever was known before. A row that cannot be read is left out, and told, only if it was
+    /// disabled for a reason that makes it match nothing: the events of any other would find nobody. Nothing changed when
+    /// it is refused; a first load is when anything clashes with the file.
     pub(super) fn put_loaded(&mut self, loaded: &Loaded, defaults: &Defaults) -> Result<Change, NotLoaded> {
-        self.check(&loaded.rows)?;
-        let (mut edits, mut left_out) = (Edits::default(), Vec::new());
+        let rows = self.read(&loaded.rows, defaults)?;
+        let mut edits = Edits::default();
         let mut absent: HashSet<_> = self.snapshot.stored().cloned().collect();
-        for row in &loaded.rows {
-            match from_document(row, defaults) {
-                Ok(subscription) => {
-                    absent.remove(&row.id);
-                    self.put(&mut edits, row, subscription);
+        self.gone.load_filed(&loaded.filed, loaded.counter);
+        self.singular.clear();
+        self.unread.clear();
+        let waited = std::mem::take(&mut self.waiting);
+        for (row, read) in rows {
+            match (self.clash_of(row), read) {
+                (Some(clash), read) => {
+                    self.wait(row, read, &clash, waited.contains_key(&row.id));
                 }
-                Err(cause) if row.disabled_reason.is_some() => left_out.push((row, cause)),
-                Err(cause) => return Err(NotLoaded::Incomplete { id: row.id.clone(), cause }),
+                (None, Ok(subscription)) => {
+                    absent.remove(&row.id);
+                    self.put(&mut edits, &Stored::of(row, subscription));
+                }
+                (None, Err(cause)) => tell(row, &cause),
             }
-        }
-        // At the end: a load that is not complete is done again and again, and would tell it again and again.
-        for (row, cause) in left_out {
-            tell(row, &cause);
         }
         for id in absent {
             edits.remove(id);
         }
-        self.singular = loaded.rows.iter().filter_map(singular).collect();
         for (_, id) in self.deleted.drain(..) {
             edits.forget(id);
         }
-        self.bury(&mut edits, &loaded.gone);
-        self.gone.clear_filed();
-        self.file_states(&mut edits, &loaded.filed);
+        self.bury(&mut edits, loaded.gone.iter());
         for id in self.file.iter() {
             self.judge_again(&mut edits, id);
         }
@@ -148,38 +151,41 @@ impl Parts {
     }
 
     /// Some changes. A changed row that cannot be read is told, and stays in force as it was; but one that was disabled is
-    /// disabled. Nothing changed when they do not go together with the file.
-    pub(super) fn put_changes(
-        &mut self,
-        changes: &Changes,
-        defaults: &Defaults,
-        now: Timestamp,
-    ) -> Result<Change, Clash> {
-        self.check(&changes.rows)?;
+    /// disabled. One that does not go together with the file is told and left out, and holds no other up.
+    pub(super) fn put_changes(&mut self, changes: &Changes, defaults: &Defaults, now: Timestamp) -> Change {
         let mut edits = Edits::default();
         for row in &changes.rows {
-            match from_document(row, defaults) {
-                Ok(subscription) => self.put(&mut edits, row, subscription),
-                Err(cause) => {
+            let waited = self.waiting.remove(&row.id).is_some();
+            match (self.clash_of(row), from_document(row, defaults)) {
+                (Some(clash), read) => self.wait(row, read, &clash, waited),
+                (None, Ok(subscription)) => self.put(&mut edits, &Stored::of(row, subscription)),
+                (None, Err(cause)) => {
                     tell(row, &cause);
+                    self.unread.insert(row.id.clone());
                     self.disable_unread(&mut edits, row);
                 }
             }
         }
-        self.singular.extend(changes.rows.iter().filter_map(singular));
         for tombstone in &changes.gone {
             if self.singular.get(&tombstone.organization) == Some(&tombstone.id) {
                 self.singular.remove(&tombstone.organization);
             }
+            self.waiting.remove(&tombstone.id);
+            self.unread.remove(&tombstone.id);
             if self.is_stored(&tombstone.id) {
                 edits.remove(tombstone.id.clone());
             }
         }
-        self.bury(&mut edits, &changes.gone);
+        // A deletion may be told twice: by a load that it came in between, and by the next look.
+        let news: Vec<_> = changes.gone.iter().filter(|it| !self.snapshot.is_buried(&it.id)).collect();
+        self.bury(&mut edits, news.into_iter());
         self.forget_old(&mut edits, now);
-        self.file_states(&mut edits, &changes.filed);
+        for row in &changes.filed {
+            self.gone.put_filed(row);
+            self.judge_again(&mut edits, &row.id);
+        }
         self.counter = Some(changes.counter);
-        Ok(self.apply(edits))
+        self.apply(edits)
     }
 
     /// A subscription's target answered 410. Says whether that disables it: not when it is disabled already, or goes
@@ -188,51 +194,90 @@ impl Parts {
         let Some((place, current)) = self.snapshot.placed(&subscription.id) else { return false };
         let is_the_same = current.organization == subscription.organization
             && current.target.fingerprint() == subscription.target.fingerprint();
-        if current.state != State::Enabled || !is_the_same || !self.gone.learn(subscription, at) {
+        if current.state != State::Enabled || !is_the_same {
             return false;
         }
+        self.gone.learn(place, subscription, at, self.counter.unwrap_or_default());
         let mut edits = Edits::default();
         edits.put(place, self.gone.in_force(place, Arc::clone(current)));
         self.apply(edits);
         true
     }
 
-    /// Upstream was told that it is disabled: the store may be told, too.
-    pub(super) fn gone_was_told(&mut self, id: &SubscriptionId) {
-        self.gone.told(id);
+    /// Upstream was told that it is disabled since then: the store may be told, too.
+    pub(super) fn gone_was_told(&mut self, subscription: &Subscription, at: Timestamp) {
+        self.gone.told(subscription, at);
     }
 
-    /// What the store is to be told of now.
-    pub(super) fn gone_to_write(&self) -> Vec<ToWrite> {
-        self.gone.to_write(&self.snapshot)
+    /// What the store is to be told of now. Not of what cannot be read: it may have another URL by now.
+    pub(super) fn gone_to_write(&self, now: Instant) -> Vec<ToWrite> {
+        self.gone.to_write(now, |id| self.unread.contains(id))
     }
 
-    /// The store was told.
-    pub(super) fn gone_was_written(&mut self, written: &ToWrite) {
-        self.gone.written(written);
+    /// The store was told, which raised its counter to this.
+    pub(super) fn gone_was_written(&mut self, written: &ToWrite, changed: ChangeCounter) {
+        self.gone.written(written, changed);
+    }
+
+    /// The store refused to be told.
+    pub(super) fn gone_was_refused(&mut self, refused: &ToWrite, until: Instant) {
+        self.gone.refused(refused, until);
     }
 
     fn is_stored(&self, id: &SubscriptionId) -> bool {
         self.snapshot.placed(id).is_some_and(|(place, _)| place.is_in_store())
     }
 
-    /// Whether rows go together with the file.
-    fn check(&self, rows: &[Row]) -> Result<(), Clash> {
-        for row in rows {
-            if self.snapshot.placed(&row.id).is_some_and(|(place, _)| !place.is_in_store()) {
-                return Err(Clash::Id(row.id.clone()));
-            }
-            let filed = self.filed_idexa.get(&row.organization);
-            if let Some(filed) = filed.filter(|_| row.singular.is_some()) {
-                return Err(idexa(&row.organization, filed, &row.id));
-            }
-        }
-        Ok(())
+    /// Rows with what they say.
+    fn read<'a>(&self, rows: &'a [Row], defaults: &Defaults) -> Result<Vec<(&'a Row, Read)>, NotLoaded> {
+        let is_first = self.counter.is_none();
+        let read = |row: &'a Row| match (self.clash_of(row).filter(|_| is_first), from_document(row, defaults)) {
+            (Some(clash), _) => Err(clash.into()),
+            (None, Err(cause)) if !matches_nothing(row) => Err(NotLoaded::Incomplete { id: row.id.clone(), cause }),
+            (None, read) => Ok((row, read)),
+        };
+        rows.iter().map(read).collect()
     }
 
-    fn put(&self, edits: &mut Edits, row: &Row, subscription: Subscription) {
-        let place = Place::in_store(row.sequence);
-        edits.put(place, self.gone.in_force(place, Arc::new(subscription)));
+    /// Why a row does not go together with the file, if it does not.
+    fn clash_of(&self, row: &Row) -> Option<Clash> {
+        let is_filed = self.snapshot.placed(&row.id).is_some_and(|(place, _)| !place.is_in_store());
+        self.clash(&row.id, &row.organization, row.singular.is_some(), is_filed)
+    }
+
+    fn clash(
+        &self,
+        id: &SubscriptionId,
+        organization: &OrganizationId,
+        is_singular: bool,
+        is_filed: bool,
+    ) -> Option<Clash> {
+        if is_filed {
+            return Some(Clash::Id(id.clone()));
+        }
+        let filed = self.filed_idexa.get(organization).filter(|_| is_singular);
+        filed.map(|filed| Clash::idexa(organization, filed, id))
+    }
+
+    /// Leaves a row out. It is told once.
+    fn wait(&mut self, row: &Row, read: Read, clash: &Clash, is_told: bool) {
+        if !is_told {
+            clash::tell(row, clash);
+        }
+        match read {
+            Ok(subscription) => drop(self.waiting.insert(row.id.clone(), Stored::of(row, subscription))),
+            Err(cause) => tell(row, &cause),
+        }
+    }
+
+    fn put(&mut self, edits: &mut Edits, stored: &Stored) {
+        let Stored { place, subscription, .. } = stored;
+        self.unread.remove(&subscription.id);
+        if stored.is_singular {
+            self.singular.insert(subscription.organization.clone(), subscription.id.clone());
+        }
+        self.gone.put_row(&subscription.id, stored.changed);
+        edits.put(*place, self.gone.in_force(*place, Arc::clone(subscription)));
     }
 
     /// A row that cannot be read still says whether it is disabled.
@@ -259,22 +304,13 @@ impl Parts {
         edits
     }
 
-    /// What the store says of those that the file declares.
-    fn file_states(&mut self, edits: &mut Edits, filed: &[FiledRow]) {
-        for row in filed {
-            let fingerprint = row.reason.as_ref().map(|_| row.fingerprint);
-            self.gone.put_filed((row.organization.clone(), row.id.clone()), fingerprint);
-            self.judge_again(edits, &row.id);
-        }
-    }
-
     fn judge_again(&self, edits: &mut Edits, id: &SubscriptionId) {
         if let Some((place, current)) = self.snapshot.placed(id).filter(|(place, _)| !place.is_in_store()) {
             edits.put(place, self.gone.in_force(place, Arc::clone(current)));
         }
     }
 
-    fn bury(&mut self, edits: &mut Edits, gone: &[Tombstone]) {
+    fn bury<'a>(&mut self, edits: &mut Edits, gone: impl Iterator<Item = &'a Tombstone>) {
         for Tombstone { id, organization, deleted_at, .. } in gone {
             edits.bury(id.clone(), organization.clone());
             self.deleted.push_back((*deleted_at, id.clone()));
@@ -293,19 +329,17 @@ impl Parts {
     }
 
     fn apply(&mut self, edits: Edits) -> Change {
+        let touched: Vec<_> = edits.by_id.keys().cloned().collect();
         let (snapshot, change) = self.snapshot.edited(edits);
         self.snapshot = snapshot;
-        self.gone.forget_what_changed(&self.snapshot);
+        self.gone.forget_what_changed(&self.snapshot, touched.iter());
         change
     }
 }
 
-fn singular(row: &Row) -> Option<(OrganizationId, SubscriptionId)> {
-    row.singular.as_ref().map(|_| (row.organization.clone(), row.id.clone()))
-}
-
-fn idexa(organization: &OrganizationId, filed: &SubscriptionId, stored: &SubscriptionId) -> Clash {
-    Clash::Idexa { organization: organization.clone(), filed: filed.clone(), stored: stored.clone() }
+/// Whether a row is disabled so that no event finds it. One whose target is gone is found: its deliveries are cancelled.
+fn matches_nothing(row: &Row) -> bool {
+    row.disabled_reason.as_deref().is_some_and(|reason| reason != FailureKind::Gone.as_str())
 }
 
 fn tell(row: &Row, error: &BadDocument) {

@@ -3,7 +3,12 @@
 use super::*;
 use crate::{
     domain::{TargetUrl, now},
-    store::{Found, file::tests::defaults, parse},
+    store::{
+        Found,
+        database::{FiledRow, Origin},
+        file::tests::defaults,
+        parse,
+    },
 };
 
 fn file(host: &str, claim: &str) -> Vec<Arc<Subscription>> {
@@ -32,7 +37,7 @@ fn tombstones(count: usize, at: Timestamp) -> Vec<Tombstone> {
 }
 
 fn bury(parts: &mut Parts, gone: Vec<Tombstone>, now: Timestamp) {
-    parts.put_changes(&Changes { gone, ..Changes::default() }, &defaults(), now).unwrap();
+    parts.put_changes(&Changes { gone, ..Changes::default() }, &defaults(), now);
 }
 
 fn is_known(parts: &Parts, number: usize) -> bool {
@@ -74,15 +79,20 @@ fn what_is_learnt_of_a_target_outlives_the_file_that_says_the_same_and_no_other_
 #[test]
 fn what_the_store_knows_of_the_file_holds_for_one_url_and_until_it_is_taken_back() {
     let mut parts = Parts::of_file(file("one", ""));
-    let row = |host: &str, reason: Option<&str>| FiledRow {
+    let mut changed = 0;
+    let mut row = |host: &str, reason: Option<&str>| FiledRow {
         organization: "acme".parse().unwrap(),
         id: id(),
         fingerprint: TargetUrl::parse(&format!("http://{host}/")).unwrap().fingerprint(),
         reason: reason.map(str::to_owned),
         disabled_at: now(),
+        changed: {
+            changed += 1;
+            ChangeCounter::at(changed)
+        },
     };
     let mut put = |row: FiledRow| {
-        parts.put_changes(&Changes { filed: vec![row], ..Changes::default() }, &defaults(), now()).unwrap();
+        parts.put_changes(&Changes { filed: vec![row], ..Changes::default() }, &defaults(), now());
         state(&parts)
     };
     assert_eq!(put(row("other", Some("gone"))), State::Enabled);
@@ -95,21 +105,59 @@ fn what_the_store_knows_of_the_file_holds_for_one_url_and_until_it_is_taken_back
 fn the_store_is_told_only_what_upstream_was_told_and_only_while_it_is_so() {
     let mut parts = Parts::of_file(file("one", ""));
     let before = Arc::clone(parts.snapshot().by_id(&id()).unwrap());
-    assert!(parts.learn_gone(&before, now()));
-    assert_eq!(parts.gone_to_write(), []);
-    parts.gone_was_told(&id());
-    let written = parts.gone_to_write().remove(0);
+    let (at, later) = (now(), Instant::now());
+    assert!(parts.learn_gone(&before, at));
+    assert_eq!(parts.gone_to_write(later), []);
+    parts.gone_was_told(&before, at);
+    let written = parts.gone_to_write(later).remove(0);
     assert_eq!((&written.id, written.fingerprint), (&id(), before.target.fingerprint()));
-    parts.gone_was_written(&written);
-    assert_eq!(parts.gone_to_write(), []);
+    parts.gone_was_written(&written, ChangeCounter::at(1));
+    assert_eq!(parts.gone_to_write(later), []);
     parts.put_file(file("one", ", name: New")).unwrap();
     assert_eq!(state(&parts), State::Gone, "although the store has not told it back yet");
 
     let mut parts = Parts::of_file(file("one", ""));
-    assert!(parts.learn_gone(&before, now()));
-    parts.gone_was_told(&id());
+    assert!(parts.learn_gone(&before, at));
+    parts.gone_was_told(&before, at);
     parts.put_file(file("two", "")).unwrap();
-    assert_eq!(parts.gone_to_write(), [], "it goes somewhere else by now");
+    assert_eq!(parts.gone_to_write(later), [], "it goes somewhere else by now");
+}
+
+#[test]
+fn what_upstream_was_told_of_one_url_is_not_said_of_another() {
+    let mut parts = Parts::of_file(file("one", ""));
+    let (first, at, later) = (Arc::clone(parts.snapshot().by_id(&id()).unwrap()), now(), Instant::now());
+    assert!(parts.learn_gone(&first, at));
+    parts.put_file(file("two", "")).unwrap();
+    let second = Arc::clone(parts.snapshot().by_id(&id()).unwrap());
+    assert!(parts.learn_gone(&second, at));
+    parts.gone_was_told(&first, at);
+    assert_eq!(parts.gone_to_write(later), []);
+    parts.gone_was_told(&second, at.after(std::time::Duration::from_secs(1)));
+    assert_eq!(parts.gone_to_write(later), [], "nor of another time");
+    parts.gone_was_told(&second, at);
+    assert_eq!(parts.gone_to_write(later).len(), 1);
+}
+
+#[test]
+fn what_the_store_refused_stays_as_it_is_and_is_written_a_while_later() {
+    let mut parts = Parts::of_file(file("one", ""));
+    let (before, at, later) = (Arc::clone(parts.snapshot().by_id(&id()).unwrap()), now(), Instant::now());
+    assert!(parts.learn_gone(&before, at));
+    parts.gone_was_told(&before, at);
+    let refused = parts.gone_to_write(later).remove(0);
+    let until = later + std::time::Duration::from_mins(1);
+    parts.gone_was_refused(&refused, until);
+    assert_eq!((parts.gone_to_write(later), state(&parts)), (vec![], State::Gone));
+    assert_eq!(parts.gone_to_write(until), [refused]);
+}
+
+#[test]
+fn a_deletion_that_is_told_twice_is_known_once() {
+    let (mut parts, begin) = (Parts::default(), now());
+    bury(&mut parts, tombstones(1, begin), begin);
+    bury(&mut parts, tombstones(2, begin), begin);
+    assert_eq!(parts.deleted.len(), 2);
 }
 
 #[test]
@@ -123,4 +171,30 @@ fn a_clash_names_both() {
     assert!(parts.snapshot().is_empty(), "refused as a whole");
     parts.singular.clear();
     parts.put_file(idexa).unwrap();
+}
+
+#[test]
+fn one_that_cannot_be_read_is_left_out_of_a_load_only_if_no_event_would_find_it() {
+    let row = |reason: Option<&str>| Row {
+        id: id(),
+        organization: "acme".parse().unwrap(),
+        origin: Origin::Api,
+        singular: None,
+        document: "unreadable".to_owned(),
+        secrets: Ok(None),
+        created_at: now(),
+        updated_at: now(),
+        disabled_reason: reason.map(str::to_owned),
+        sequence: 1,
+        changed: ChangeCounter::at(1),
+    };
+    let load = |reason| {
+        let loaded = Loaded { rows: vec![row(reason)], gone: vec![], filed: vec![], counter: ChangeCounter::at(1) };
+        Parts::default().put_loaded(&loaded, &defaults())
+    };
+    assert!(load(Some("another reason")).is_ok());
+    // Its events are to end as cancelled, not as unsubscribed.
+    for reason in [Some("gone"), None] {
+        assert!(matches!(load(reason), Err(NotLoaded::Incomplete { .. })), "{reason:?}");
+    }
 }

@@ -242,7 +242,8 @@ async fn one_that_the_system_disabled_says_why_and_is_enabled_by_saying_so() {
     let key = served.key("acme").await;
     let path = served.create(&key, &little()).await;
     let id = path.rsplit('/').next().unwrap().parse().unwrap();
-    served.store.disable(&id, "gone", docrelay::domain::now()).await.unwrap();
+    let counter = served.store.counter().await.unwrap();
+    served.store.disable(&id, "gone", counter, docrelay::domain::now()).await.unwrap();
     let read = served.get(&key, &path).await.json();
     assert_eq!((&read["enabled"], &read["disabled_reason"]), (&json!(false), &json!("gone")));
     let renamed = served.patch(&key, &path, &json!({"name": "n"})).await.json();

@@ -37,7 +37,7 @@ async fn ten_thousand_made_and_in_force_one_by_one_cost_as_much_at_the_end_as_at
         for index in 0..1_000 {
             let index = thousand * 1_000 + index;
             store.insert(&stored(&format!("s{index}")), at(index)).await.unwrap();
-            handle.bring_into_force().await;
+            handle.bring_into_force().await.unwrap();
         }
         thousands.push(begun.elapsed());
     }

@@ -51,6 +51,7 @@ macro_rules! conformance {
             filed, $database:
             what_is_known_of_the_files_is_loaded_and_followed
             a_filed_one_is_disabled_once_for_each_url_and_enabled_again
+            whoever_enables_a_filed_one_is_not_overruled_by_what_was_found_before
             following_the_files_passes_no_other_change
             a_database_of_version_1_gets_its_new_table
         }
@@ -184,7 +185,7 @@ pub(super) async fn what_is_deleted_is_gone_and_leaves_a_tombstone(database: Dat
     assert!(store.list(&organization("acme"), None, None, 10).await.unwrap().rows.is_empty());
     assert!(store.load_all().await.unwrap().rows.is_empty());
     assert_eq!(store.update(&organization("acme"), &id("a"), None, &content("{}"), at(3)).await.unwrap(), None);
-    assert!(!store.disable(&id("a"), "gone", at(3)).await.unwrap());
+    assert!(!disable(&store, "a", 3).await);
     let changes = store.changes_since(before).await.unwrap();
     assert!(changes.rows.is_empty());
     let [tombstone] = changes.gone.as_slice() else { panic!("{changes:?}") };
@@ -221,7 +222,7 @@ pub(super) async fn every_write_raises_the_counter_and_a_refused_one_does_not(da
     raised(true, "update").await;
     store.update(&acme, &id("b"), None, &content("{}"), at(1)).await.unwrap();
     raised(false, "update of nothing").await;
-    store.disable(&id("a"), "gone", at(2)).await.unwrap();
+    disable(&store, "a", 2).await;
     raised(true, "disable").await;
     store.delete(&acme, &id("a"), at(3)).await.unwrap();
     raised(true, "delete").await;
@@ -311,13 +312,24 @@ pub(super) async fn deleting_makes_room_for_another_of_its_kind(database: Databa
 pub(super) async fn what_the_system_disables_says_why_and_is_told_once(database: Database) {
     let store = database.open().await;
     store.insert(&new("a"), at(0)).await.unwrap();
-    assert!(store.disable(&id("a"), "gone", at(1)).await.unwrap());
-    assert!(!store.disable(&id("a"), "gone", at(2)).await.unwrap());
-    assert!(!store.disable(&id("b"), "gone", at(2)).await.unwrap());
+    assert!(disable(&store, "a", 1).await);
+    assert!(!disable(&store, "a", 2).await);
+    assert!(!disable(&store, "b", 2).await);
     let row = store.get(&organization("acme"), &id("a")).await.unwrap().unwrap();
     assert_eq!((row.disabled_reason.as_deref(), row.updated_at), (Some("gone"), at(1)));
     let row = store.update(&organization("acme"), &id("a"), None, &content("{}"), at(3)).await.unwrap().unwrap();
     assert_eq!(row.disabled_reason, None, "an update may end it");
+    let before_the_update = store.counter().await.unwrap();
+    let row = store.update(&organization("acme"), &id("a"), None, &content("{}"), at(4)).await.unwrap().unwrap();
+    assert_eq!(store.disable(&id("a"), "gone", before_the_update, at(5)).await.unwrap(), None);
+    assert_eq!(store.get(&organization("acme"), &id("a")).await.unwrap(), Some(row), "its owner was faster");
+    assert!(disable(&store, "a", 6).await);
+}
+
+/// Knowing everything that changed before.
+async fn disable(store: &Store, name: &str, seconds: i64) -> bool {
+    let known = store.counter().await.unwrap();
+    store.disable(&id(name), "gone", known, at(seconds)).await.unwrap().is_some()
 }
 
 pub(super) async fn secrets_are_encrypted_at_rest_and_open_with_any_key_of_the_ring(mut database: Database) {

@@ -12,7 +12,18 @@ fn url(host: &str) -> Fingerprint {
 }
 
 async fn disable(store: &Store, name: &str, host: &str, seconds: i64) -> bool {
-    store.disable_filed(&organization("acme"), &id(name), url(host), "gone", at(seconds)).await.unwrap()
+    let known = store.counter().await.unwrap();
+    let disabled = store.disable_filed(&organization("acme"), &id(name), url(host), "gone", known, at(seconds)).await;
+    disabled.unwrap().is_some()
+}
+
+async fn enable(store: &Store, name: &str, host: &str, seconds: i64) {
+    store.enable_filed(&organization("acme"), &id(name), url(host), at(seconds)).await.unwrap();
+}
+
+/// Without where in the order of changes they stand.
+fn told(rows: Vec<FiledRow>) -> Vec<FiledRow> {
+    rows.into_iter().map(|row| FiledRow { changed: ChangeCounter::default(), ..row }).collect()
 }
 
 fn row(name: &str, host: &str, reason: Option<&str>, seconds: i64) -> FiledRow {
@@ -22,6 +33,7 @@ fn row(name: &str, host: &str, reason: Option<&str>, seconds: i64) -> FiledRow {
         fingerprint: url(host),
         reason: reason.map(str::to_owned),
         disabled_at: at(seconds),
+        changed: ChangeCounter::default(),
     }
 }
 
@@ -29,13 +41,13 @@ pub(super) async fn what_is_known_of_the_files_is_loaded_and_followed(database: 
     let store = database.open().await;
     assert!(disable(&store, "a", "one", 1).await);
     let loaded = store.load_all().await.unwrap();
-    assert_eq!(loaded.filed, [row("a", "one", Some("gone"), 1)]);
+    assert_eq!(told(loaded.filed), [row("a", "one", Some("gone"), 1)]);
     let nothing = store.changes_since(loaded.counter).await.unwrap();
     assert!(nothing.is_empty() && nothing.counter == loaded.counter);
     assert!(disable(&store, "b", "two", 2).await);
-    assert!(store.enable_filed(&organization("acme"), &id("a")).await.unwrap());
+    enable(&store, "a", "one", 3).await;
     let changes = store.changes_since(loaded.counter).await.unwrap();
-    assert_eq!(changes.filed, [row("b", "two", Some("gone"), 2), row("a", "one", None, 1)]);
+    assert_eq!(told(changes.filed.clone()), [row("b", "two", Some("gone"), 2), row("a", "one", None, 1)]);
     assert!(changes.rows.is_empty() && changes.gone.is_empty());
     store.close().await;
     let again = database.open().await;
@@ -44,18 +56,39 @@ pub(super) async fn what_is_known_of_the_files_is_loaded_and_followed(database: 
 
 pub(super) async fn a_filed_one_is_disabled_once_for_each_url_and_enabled_again(database: Database) {
     let store = database.open().await;
-    let (acme, other) = (organization("acme"), organization("other"));
     assert!(disable(&store, "a", "one", 1).await);
     let counter = store.counter().await.unwrap();
     assert!(!disable(&store, "a", "one", 2).await, "it is disabled already");
     assert_eq!(store.counter().await.unwrap(), counter, "and nobody is told again");
+    // Replicas may have different files for a while: neither overwrites what the other found out.
     assert!(disable(&store, "a", "two", 3).await, "another URL");
-    assert_eq!(store.load_all().await.unwrap().filed, [row("a", "two", Some("gone"), 3)]);
-    assert!(!store.enable_filed(&other, &id("a")).await.unwrap(), "it is somebody else's");
-    assert!(store.enable_filed(&acme, &id("a")).await.unwrap());
-    assert!(!store.enable_filed(&acme, &id("a")).await.unwrap(), "it is enabled already");
-    assert!(!store.enable_filed(&acme, &id("never")).await.unwrap());
-    assert!(disable(&store, "a", "two", 4).await, "and gone again");
+    let both = [row("a", "one", Some("gone"), 1), row("a", "two", Some("gone"), 3)];
+    assert_eq!(told(store.load_all().await.unwrap().filed), both);
+    store.enable_filed(&organization("other"), &id("a"), url("one"), at(4)).await.unwrap();
+    let theirs = FiledRow { organization: organization("other"), ..row("a", "one", None, 4) };
+    assert_eq!(
+        told(store.load_all().await.unwrap().filed),
+        [&both[..], std::slice::from_ref(&theirs)].concat(),
+        "somebody else's"
+    );
+    enable(&store, "a", "two", 5).await;
+    let enabled = row("a", "two", None, 3);
+    assert_eq!(told(store.load_all().await.unwrap().filed), [both[0].clone(), theirs, enabled], "this URL");
+    assert!(disable(&store, "a", "two", 6).await, "and gone again");
+}
+
+pub(super) async fn whoever_enables_a_filed_one_is_not_overruled_by_what_was_found_before(database: Database) {
+    let store = database.open().await;
+    let disable_knowing = async |known| {
+        let disabled = store.disable_filed(&organization("acme"), &id("a"), url("one"), "gone", known, at(2)).await;
+        disabled.unwrap().is_some()
+    };
+    // Found out by a replica, and not written yet.
+    let known = store.counter().await.unwrap();
+    enable(&store, "a", "one", 1).await;
+    assert!(!disable_knowing(known).await);
+    assert_eq!(told(store.load_all().await.unwrap().filed), [row("a", "one", None, 1)]);
+    assert!(disable_knowing(store.counter().await.unwrap()).await, "found out after that");
 }
 
 /// Writers of both tables beside a follower: whoever goes on from the counter that it was given misses nothing.

@@ -67,6 +67,13 @@ impl Followed {
         self.handle.clone()
     }
 
+    /// The target of one answers 410, and upstream is told.
+    async fn is_gone(&self, name: &str) {
+        let (it, at) = (self.get(name).unwrap(), now());
+        assert!(self.subscriptions.disable_gone(&it, at).await, "{name}");
+        self.subscriptions.gone_was_told(&it, at).await;
+    }
+
     fn current(&self) -> Arc<Snapshot> {
         self.subscriptions.current()
     }
@@ -110,7 +117,7 @@ async fn what_is_stored_is_in_force_beside_the_file_and_a_change_soon_after() {
     assert!(made.elapsed() < Duration::from_secs(10), "a second, and what a busy machine takes");
     store.update(&organization("acme"), &id("b"), None, &document("https://second/"), at(2)).await.unwrap();
     eventually("the update", || async { followed.get("b").filter(|it| it.target.address() == "second/") }).await;
-    store.disable(&id("b"), "gone", at(3)).await.unwrap();
+    store.disable(&id("b"), "gone", store.counter().await.unwrap(), at(3)).await.unwrap();
     eventually("the disabled one", || async { followed.get("b").filter(|it| it.state == State::Gone) }).await;
     store.delete(&organization("acme"), &id("a"), at(4)).await.unwrap();
     followed.until_loaded(2).await;
@@ -127,12 +134,27 @@ async fn what_was_written_through_the_handle_is_in_force_once_it_was_brought() {
     let store = followed.handle.store().expect("the database is there");
     for name in ["a", "b", "c", "d", "e"] {
         store.insert(&stored(name), at(0)).await.unwrap();
-        timeout(DEADLINE, followed.handle.bring_into_force()).await.unwrap();
+        timeout(DEADLINE, followed.handle.bring_into_force()).await.unwrap().unwrap();
         assert!(followed.get(name).is_some(), "{name} is in force at once, not after the next poll");
     }
     let handle = followed.handle.clone();
     followed.end().await;
-    timeout(DEADLINE, handle.bring_into_force()).await.expect("whoever asks when nothing is followed does not wait");
+    let asked = timeout(DEADLINE, handle.bring_into_force()).await;
+    asked.expect("whoever asks when nothing is followed does not wait").unwrap_err();
+}
+
+#[tokio::test]
+async fn whoever_asks_hears_that_a_look_failed() {
+    let database = Database::sqlite().await;
+    database.open().await;
+    let followed = Followed::of(&database).await;
+    followed.until_loaded(1).await;
+    database.hide(true);
+    let asked = timeout(DEADLINE, followed.handle.bring_into_force()).await.unwrap();
+    assert!(matches!(asked, Err(StoreError::Away(_))), "{asked:?}");
+    database.hide(false);
+    timeout(DEADLINE, followed.handle.bring_into_force()).await.unwrap().unwrap();
+    followed.end().await;
 }
 
 #[tokio::test]
@@ -255,14 +277,15 @@ async fn what_is_gone_while_the_store_is_away_is_written_once_it_answers_again()
     store.close().await;
     database.hide(true);
     timeout(DEADLINE, followed.answers.wait_for(|answers| !answers)).await.unwrap().unwrap();
+    let learnt = now();
     for name in ["a", "filed"] {
         let it = followed.get(name).unwrap();
-        assert!(followed.subscriptions.disable_gone(&it, now()).await, "{name}");
+        assert!(followed.subscriptions.disable_gone(&it, learnt).await, "{name}");
         assert!(!followed.subscriptions.disable_gone(&it, now()).await, "{name} is disabled already");
         assert_eq!(followed.get(name).unwrap().state, State::Gone, "{name} is disabled here at once");
     }
     // What upstream was not told of is not written: a crash would leave it untold for ever.
-    followed.subscriptions.gone_was_told(&id("a")).await;
+    followed.subscriptions.gone_was_told(&followed.get("a").unwrap(), learnt).await;
     database.hide(false);
     timeout(DEADLINE, followed.answers.wait_for(|answers| *answers)).await.unwrap().unwrap();
     let store = database.open().await;
@@ -272,12 +295,13 @@ async fn what_is_gone_while_the_store_is_away_is_written_once_it_answers_again()
     })
     .await;
     assert!(store.load_all().await.unwrap().filed.is_empty());
-    followed.subscriptions.gone_was_told(&id("filed")).await;
+    let filed = followed.get("filed").unwrap();
+    followed.subscriptions.gone_was_told(&filed, learnt).await;
     eventually("the file's in the store", || async { store.load_all().await.unwrap().filed.pop() }).await;
 
     // Its owner enables the one, and the operator the other.
     store.update(&acme, &id("a"), None, &document("https://first/"), at(1)).await.unwrap();
-    assert!(store.enable_filed(&acme, &id("filed")).await.unwrap());
+    store.enable_filed(&acme, &id("filed"), filed.target.fingerprint(), at(1)).await.unwrap();
     for name in ["a", "filed"] {
         eventually(name, || async { followed.get(name).filter(|it| it.state == State::Enabled) }).await;
     }
@@ -292,8 +316,7 @@ async fn what_is_gone_here_is_gone_on_another_replica_within_a_second() {
     tokio::join!(here.until_loaded(2), there.until_loaded(2));
     let begun = tokio::time::Instant::now();
     for name in ["a", "filed"] {
-        assert!(here.subscriptions.disable_gone(&here.get(name).unwrap(), now()).await);
-        here.subscriptions.gone_was_told(&id(name)).await;
+        here.is_gone(name).await;
     }
     for name in ["a", "filed"] {
         eventually(name, || async { there.get(name).filter(|it| it.state == State::Gone) }).await;
@@ -303,6 +326,77 @@ async fn what_is_gone_here_is_gone_on_another_replica_within_a_second() {
     assert!(begun.elapsed() < Duration::from_secs(10), "a second, and what a busy machine takes");
     here.end().await;
     there.end().await;
+}
+
+#[tokio::test]
+async fn what_its_owner_changed_meanwhile_is_not_disabled_by_what_was_found_before() {
+    let database = Database::sqlite().await;
+    let store = database.open().await;
+    let (acme, names) = (organization("acme"), ["moved", "enabled", "filed"]);
+    for name in ["moved", "enabled"] {
+        store.insert(&stored(name), at(0)).await.unwrap();
+    }
+    let followed = Followed::of(&database).await;
+    followed.until_loaded(3).await;
+    let (found, learnt) = (names.map(|name| followed.get(name).unwrap()), now());
+    for it in &found {
+        assert!(followed.subscriptions.disable_gone(it, learnt).await);
+    }
+    // Their owners say otherwise, before this replica can write what it found.
+    store.update(&acme, &id("moved"), None, &document("https://second/"), at(1)).await.unwrap();
+    store.update(&acme, &id("enabled"), None, &document("https://first/"), at(1)).await.unwrap();
+    store.enable_filed(&acme, &id("filed"), found[2].target.fingerprint(), at(1)).await.unwrap();
+    for it in &found {
+        followed.subscriptions.gone_was_told(it, learnt).await;
+    }
+    for name in names {
+        eventually(name, || async { followed.get(name).filter(|it| it.state == State::Enabled) }).await;
+    }
+    // Two looks later it is still so, here and at rest.
+    for _ in 0..2 {
+        followed.handle.bring_into_force().await.unwrap();
+    }
+    let loaded = store.load_all().await.unwrap();
+    assert!(loaded.rows.iter().all(|row| row.disabled_reason.is_none()) && loaded.filed[0].reason.is_none());
+    assert!(names.iter().all(|name| followed.get(name).unwrap().state == State::Enabled));
+    followed.end().await;
+}
+
+#[tokio::test]
+async fn what_upstream_was_told_just_before_a_stop_is_kept() {
+    let database = Database::sqlite().await;
+    let store = database.open().await;
+    store.insert(&stored("a"), at(0)).await.unwrap();
+    let followed = Followed::of(&database).await;
+    followed.until_loaded(2).await;
+    // On this one thread nothing else runs between these and the stop.
+    for name in ["a", "filed"] {
+        followed.is_gone(name).await;
+    }
+    followed.end().await;
+    let loaded = store.load_all().await.unwrap();
+    assert_eq!(loaded.rows[0].disabled_reason.as_deref(), Some("gone"));
+    assert_eq!(loaded.filed[0].reason.as_deref(), Some("gone"));
+}
+
+#[tokio::test]
+async fn a_row_that_clashes_with_the_file_holds_no_other_up_and_comes_when_the_clash_ends() {
+    let database = Database::sqlite().await;
+    let store = database.open().await;
+    let followed = Followed::of(&database).await;
+    followed.until_loaded(1).await;
+    store.insert(&stored("filed"), at(0)).await.unwrap();
+    store.insert(&stored("a"), at(1)).await.unwrap();
+    followed.until_loaded(2).await;
+    assert!(followed.get("a").is_some());
+    assert_eq!(followed.get("filed").unwrap().target.address(), "h/", "the file's");
+    let reload = Arc::new(tokio::sync::Notify::new());
+    followed.subscriptions.watch(&followed.tracker, followed.stop.clone(), Arc::clone(&reload));
+    write(followed.folder.path(), "other");
+    reload.notify_one();
+    eventually("the stored one", || async { followed.get("filed").filter(|it| it.target.address() == "first/") }).await;
+    assert!(followed.get("other").is_some());
+    followed.end().await;
 }
 
 #[tokio::test]
