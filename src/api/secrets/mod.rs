@@ -18,7 +18,7 @@ pub(super) const GENERATE: &str = "generate";
 
 /// Secrets as a whole. A login's body may hold anything.
 const WHOLE: [&[&str]; 4] =
-    [&["auth", "authorization"], LOGIN_BODY, &["auth", "oauth2", "client_secret"], &["signing_secrets"]];
+    [&["auth", "authorization"], LOGIN_BODY, &["auth", "oauth2", "client_secret"], SIGNING_SECRETS];
 
 /// Objects of headers: every value that is not an open one's is a secret.
 const HEADERS: [&[&str]; 2] = [&["target", "headers"], &["auth", "login", "headers"]];
@@ -28,6 +28,9 @@ const URLS: [&[&str]; 3] = [TARGET_URL, LOGIN_URL, TOKEN_URL];
 const TARGET_URL: &[&str] = &["target", "url"];
 const LOGIN_URL: &[&str] = &["auth", "login", "url"];
 const TOKEN_URL: &[&str] = &["auth", "oauth2", "token_url"];
+
+/// What deliveries are signed with. Whoever knows one can sign in docrelay's name, so the old receiver's are not the new one's.
+const SIGNING_SECRETS: &[&str] = &["signing_secrets"];
 
 /// What a login is sent. It may hold anything, and is one secret: a patch replaces it, and nothing is laid over it.
 const LOGIN_BODY: &[&str] = &["auth", "login", "body"];
@@ -128,7 +131,8 @@ fn keep(stored: &Json, patch: &Json, new: &mut Json) -> Result<(), Vec<FieldErro
         };
         if kept && goes_elsewhere(&place, stored, new) {
             let text = "must be given again: the address that it is for has changed its scheme, host or port";
-            errors.push(FieldError::at(pointer(&place), text));
+            let or_new = if place == SIGNING_SECRETS { ", or made anew with \"generate\"" } else { "" };
+            errors.push(FieldError::at(pointer(&place), format!("{text}{or_new}")));
         }
     }
     if errors.is_empty() { Ok(()) } else { Err(errors) }
@@ -189,8 +193,6 @@ fn goes_elsewhere(place: &[String], stored: &Json, new: &Json) -> bool {
     let addresses: &[&[&str]] = match names.as_slice() {
         ["auth", "login", ..] => &[LOGIN_URL, TARGET_URL],
         ["auth", "oauth2", ..] => &[TOKEN_URL, TARGET_URL],
-        // They are sent to nobody.
-        ["signing_secrets"] => &[],
         _ => &[TARGET_URL],
     };
     addresses.iter().any(|address| {
@@ -254,7 +256,7 @@ fn owned(names: &[&str]) -> Path {
 }
 
 /// A place as a JSON Pointer.
-fn pointer(place: &[String]) -> String {
+pub(super) fn pointer(place: &[String]) -> String {
     place.iter().flat_map(|name| ["/".to_owned(), name.replace('~', "~0").replace('/', "~1")]).collect()
 }
 

@@ -113,11 +113,15 @@ fn a_secret_goes_to_no_other_address_than_it_was_given_for() {
     {
         let found = patch(&full(), to(other)).unwrap_err();
         // Those that go to the target, and those that open it.
-        for place in ["/target/headers/X-Key", "/auth/authorization", "/auth/login/body", "/auth/oauth2/client_secret"]
-        {
+        for place in [
+            "/target/headers/X-Key",
+            "/auth/authorization",
+            "/auth/login/body",
+            "/auth/oauth2/client_secret",
+            "/signing_secrets",
+        ] {
             assert!(found.iter().any(|found| found == place), "{other} {place}: {found:?}");
         }
-        assert!(!found.iter().any(|found| found == "/signing_secrets"), "they are sent to nobody");
     }
     for same in ["https://u:hunter2@erp.example/elsewhere?x=y", "https://u:hunter2@erp.example:443/x"] {
         assert!(patch(&full(), to(same)).is_ok(), "{same}");
@@ -185,14 +189,20 @@ fn with_its_secrets_given_again_or_taken_away_an_address_may_change() {
     let change = json!({
         "target": {"url": "https://new.example/", "headers": {"x-key": "new", "X-Other": null}},
         "auth": {"authorization": null},
+        "signing_secrets": ["generate"],
     });
     assert_eq!(
-        patch(&stored, change).map(Value::Object),
+        patch(&stored, change.clone()).map(Value::Object),
         Ok(json!({
             "target": {"url": "https://new.example/", "headers": {"x-key": "new"}},
-            "signing_secrets": ["whsec_hunter2"],
+            "signing_secrets": ["generate"],
         }))
     );
+    for kept in [json!(["***"]), json!(["generate", "***"])] {
+        let mut change = change.clone();
+        change["signing_secrets"] = kept;
+        assert_eq!(patch(&stored, change), Err(vec!["/signing_secrets".to_owned()]));
+    }
 }
 
 #[test]
