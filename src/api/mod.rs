@@ -4,6 +4,7 @@
 mod answer;
 mod desk;
 mod doorman;
+mod draft;
 mod guesses;
 pub mod kind;
 mod merge;
