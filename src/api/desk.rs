@@ -3,32 +3,27 @@
 
 use std::sync::{Arc, Weak};
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
-use uuid::Uuid;
-
 use super::{
+    draft::{Draft, new_id},
     place::Place,
     problem::FieldError,
     products,
-    secrets::{self, Json},
+    secrets::Json,
     trial::Trials,
     view::{self, Shown},
 };
 use crate::{
-    domain::{FailureKind, OrganizationId, Payload, Secret, State, Subscription, SubscriptionId, Timestamp},
+    domain::{FailureKind, OrganizationId, Payload, State, Subscription, SubscriptionId, Timestamp},
     flow::TryOut,
-    secrets::{OpenError, SealError},
+    secrets::OpenError,
     store::{
-        self, BadDocument, FileProblems, StoreHandle, Subscriptions,
-        database::{Content, InsertError, NewSubscription, Origin, Row, Store, StoreError, UpdateError},
+        self, BadDocument, StoreHandle, Subscriptions,
+        database::{InsertError, NewSubscription, Origin, Row, Store, StoreError, UpdateError},
     },
 };
 
 /// How often a change is made anew when somebody else was faster.
 const MOST_TRIES: usize = 5;
-
-/// Bytes of a signing secret that is made here.
-const SIGNING_SECRET_BYTES: usize = 32;
 
 /// What an organization may have only one of: its webhook for finished documents.
 const SINGULAR: &str = "idexa:0";
@@ -73,8 +68,10 @@ pub(super) enum Refusal {
     Declared,
     /// Somebody else changed it.
     Changed,
-    /// No place came free for a test send.
-    Busy,
+    /// No test send can be made now; says why.
+    Busy(String),
+    /// A defect of ours; says which.
+    Defect(String),
     /// Its secrets cannot be read.
     Locked(OpenError),
     /// The database did not do its part.
@@ -113,7 +110,7 @@ impl Desk {
             return Ok((*declared).clone());
         }
         let row = self.row(scope, id).await?;
-        store::from_document(&row, self.subscriptions.defaults()).map_err(|error| unreadable(&row, error))
+        store::from_document(&row, self.subscriptions.stored_defaults()).map_err(|error| unreadable(&row, error))
     }
 
     /// The database.
@@ -221,7 +218,7 @@ impl Desk {
         patch: &Json,
     ) -> Result<Shown, Refusal> {
         if let Some(declared) = self.declared(scope, id) {
-            return self.enable_declared(&declared, patch).await;
+            return self.enable_declared(&declared, expected, patch).await;
         }
         for _ in 0..MOST_TRIES {
             let row = self.row(scope, id).await?;
@@ -253,18 +250,30 @@ impl Desk {
         if expected.is_some_and(|expected| !view::is_same(expected, row.updated_at)) {
             return Err(Refusal::Changed);
         }
-        if !self.store()?.delete(&row.organization, id, (self.clock)()).await? {
-            return Err(Refusal::Absent);
+        let version = expected.map(|_| row.updated_at);
+        if !self.store()?.delete_version(&row.organization, id, version, (self.clock)()).await? {
+            // Somebody else was faster, and deleted it or changed it.
+            self.row(scope, id).await?;
+            return Err(Refusal::Changed);
         }
         self.store.bring_into_force().await?;
         Ok(())
     }
 
     /// The file says what its subscriptions are; that one's target is not gone any more, it cannot say.
-    async fn enable_declared(&self, declared: &Subscription, patch: &Json) -> Result<Shown, Refusal> {
+    async fn enable_declared(
+        &self,
+        declared: &Subscription,
+        expected: Option<Timestamp>,
+        patch: &Json,
+    ) -> Result<Shown, Refusal> {
         let is_to_be_enabled = patch.len() == 1 && patch.get("enabled") == Some(&true.into());
         if !is_to_be_enabled || declared.state != State::Gone {
             return Err(Refusal::Declared);
+        }
+        if expected.is_some() {
+            // It has no version, so it is none that was ever told.
+            return Err(Refusal::Changed);
         }
         let fingerprint = declared.target.fingerprint();
         self.store()?.enable_filed(&declared.organization, &declared.id, fingerprint, (self.clock)()).await?;
@@ -311,21 +320,7 @@ impl Desk {
         stored: &Json,
         patch: &Json,
     ) -> Result<Draft, Refusal> {
-        let (mut whole, kept) = secrets::patched(stored, patch);
-        let mut errors = kept.err().unwrap_or_default();
-        let generated = secrets::generate(&mut whole, signing_secret).map_err(StoreError::from)?;
-        let checked = store::from_json(whole.clone(), organization, id, self.subscriptions.defaults());
-        match checked {
-            Ok(subscription) if errors.is_empty() => Ok(Draft { whole, subscription, generated }),
-            checked => {
-                let more = checked.err();
-                let more = more.iter().flat_map(FileProblems::iter).map(FieldError::from);
-                // What was told about a secret is not told again in other words.
-                let more: Vec<_> = more.filter(|error| !errors.iter().any(|known| error.is_within(known))).collect();
-                errors.extend(more);
-                Err(Refusal::Invalid(errors))
-            }
-        }
+        Draft::of(&self.subscriptions, organization, id, stored, patch)
     }
 
     pub(super) async fn row(&self, scope: Scope<'_>, id: &SubscriptionId) -> Result<Row, Refusal> {
@@ -352,24 +347,6 @@ impl Desk {
     }
 }
 
-/// A subscription that may be stored.
-pub(super) struct Draft {
-    whole: Json,
-    subscription: Subscription,
-    generated: Vec<(usize, String)>,
-}
-
-impl Draft {
-    fn content(&self, aside: &Json, disabled_reason: Option<String>) -> Content {
-        let (mut open, secret) = secrets::split(&self.whole);
-        if !aside.is_empty() {
-            open.insert(store::ASIDE.to_owned(), aside.clone().into());
-        }
-        let text = |json: Json| serde_json::Value::Object(json).to_string();
-        Content { document: text(open), secrets: secret.map(|json| Secret::new(text(json))), disabled_reason }
-    }
-}
-
 /// Whether a subscription of the file may be seen.
 fn is_within(scope: Scope<'_>, subscription: &Subscription) -> bool {
     scope.origin.is_none() && scope.organization.is_none_or(|organization| subscription.organization == *organization)
@@ -380,16 +357,4 @@ pub(super) fn unreadable(row: &Row, error: BadDocument) -> Refusal {
         BadDocument::Secrets(error) => Refusal::Locked(error),
         error => Refusal::Store(StoreError::Damaged { id: row.id.to_string(), what: error.to_string() }),
     }
-}
-
-/// A signing secret that nobody had before (Standard Webhooks: `whsec_` and base64 of random bytes).
-fn signing_secret() -> Result<String, SealError> {
-    let mut bytes = [0; SIGNING_SECRET_BYTES];
-    getrandom::fill(&mut bytes).map_err(|_| SealError::NoRandomness)?;
-    Ok(format!("whsec_{}", BASE64_STANDARD.encode(bytes)))
-}
-
-pub(super) fn new_id() -> Result<SubscriptionId, StoreError> {
-    // Never: a UUID has 36 bytes.
-    Uuid::new_v4().to_string().parse().map_err(|_| StoreError::from(SealError::NoRandomness))
 }

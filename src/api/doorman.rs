@@ -1,9 +1,12 @@
 //! Who may come in: finds the key of a request, and whose it is. Bounds how often an address may be wrong.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+};
 
 use axum::http::{HeaderMap, header::AUTHORIZATION};
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 
 use super::{desk::Desk, guesses::Guesses, kind::Kind, problem::Problem, server::Peer};
 use crate::{
@@ -13,6 +16,9 @@ use crate::{
 
 /// The headers that may hold a key as it is.
 const PLAIN: [&str; 2] = ["x-api-key", "idexa-api-key"];
+
+/// Keys that are looked up at once. Each takes a moment of the database; more wait.
+const MOST_LOOKUPS: usize = 16;
 
 /// Whose key a request has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,31 +38,46 @@ impl Caller {
 }
 
 /// Looks at keys.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Doorman {
     guesses: Mutex<Guesses>,
+    lookups: Semaphore,
+}
+
+impl Default for Doorman {
+    fn default() -> Self {
+        Self { guesses: Mutex::default(), lookups: Semaphore::new(MOST_LOOKUPS) }
+    }
 }
 
 impl Doorman {
     /// Who it is that sent a request with these headers. The key is looked up every time, so that a revoked one opens
-    /// nothing any more.
+    /// nothing any more, and a right one is never held up by the wrong ones of others behind the same proxy: a key is 32
+    /// random bytes, and nobody guesses it.
     ///
     /// # Errors
     /// There is no key, or a wrong one, too many of them came from there, or the database is away.
     pub(super) async fn admit(&self, desk: &Desk, headers: &HeaderMap, peer: Peer) -> Result<Caller, Problem> {
         let key = key_of(headers)?;
-        let from = peer.0.ip();
-        if let Some(wait) = self.guesses().wait(from, key.reveal(), Instant::now()) {
-            return Err(
-                Problem::new(Kind::TooManyWrongKeys, "Too many wrong keys came from this address.").retry_after(wait)
-            );
-        }
-        let Some(found) = desk.store()?.find_key(&key).await? else {
-            self.guesses().wrong(from, key.reveal(), Instant::now());
-            return Err(Problem::new(Kind::Unauthorized, "The key opens nothing: it is wrong, or it was revoked."));
+        let found = {
+            // Never closed.
+            let _place = self.lookups.acquire().await.ok();
+            desk.store()?.find_key(&key).await?
         };
-        self.guesses().right(key.reveal());
-        Ok(Caller { owner: found.owner, key: found.id })
+        match found {
+            Some(found) => Ok(Caller { owner: found.owner, key: found.id }),
+            None => Err(self.wrong(peer.0.ip())),
+        }
+    }
+
+    /// What a wrong key from this address is answered.
+    fn wrong(&self, from: IpAddr) -> Problem {
+        match self.guesses().wrong(from, Instant::now()) {
+            Some(wait) => {
+                Problem::new(Kind::TooManyWrongKeys, "Too many wrong keys came from this address.").retry_after(wait)
+            }
+            None => Problem::new(Kind::Unauthorized, "The key opens nothing: it is wrong, or it was revoked."),
+        }
     }
 
     fn guesses(&self) -> std::sync::MutexGuard<'_, Guesses> {

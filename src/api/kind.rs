@@ -41,13 +41,17 @@ pub enum Kind {
     StoreAway,
     /// There is no key to encrypt secrets with.
     NoSecretsKey,
+    /// The key is missing that stored secrets were encrypted with.
+    SecretsLocked,
+    /// No test send can be made now.
+    Busy,
     /// It took too long.
     Overloaded,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::MalformedJson,
         Self::Unauthorized,
         Self::NotFound,
@@ -63,6 +67,8 @@ impl Kind {
         Self::Internal,
         Self::StoreAway,
         Self::NoSecretsKey,
+        Self::SecretsLocked,
+        Self::Busy,
         Self::Overloaded,
     ];
 
@@ -85,6 +91,8 @@ impl Kind {
             Self::Internal => "internal",
             Self::StoreAway => "store-away",
             Self::NoSecretsKey => "no-secrets-key",
+            Self::SecretsLocked => "secrets-locked",
+            Self::Busy => "busy",
             Self::Overloaded => "overloaded",
         }
     }
@@ -105,7 +113,9 @@ impl Kind {
             Self::InvalidFields => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooManyWrongKeys => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::StoreAway | Self::NoSecretsKey | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::StoreAway | Self::NoSecretsKey | Self::SecretsLocked | Self::Busy | Self::Overloaded => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 
@@ -128,6 +138,8 @@ impl Kind {
             Self::Internal => "A defect of docrelay",
             Self::StoreAway => "The store is away",
             Self::NoSecretsKey => "Secrets cannot be stored",
+            Self::SecretsLocked => "Stored secrets cannot be opened",
+            Self::Busy => "No test send can be made now",
             Self::Overloaded => "It took too long",
         }
     }
@@ -152,7 +164,7 @@ impl Kind {
             Self::RequestTimeout => "Send the whole body within ten seconds, or find what holds it up between.",
             Self::Conflict => {
                 "An organization has one IDEXA webhook of a type. The member `existing` names the one it has: delete it \
-                 first, or take it out of the subscriptions file."
+                 first, over the API that made it or over `/v1/subscriptions`, or take it out of the subscriptions file."
             }
             Self::Declared => {
                 "The subscription stands in the subscriptions file, which the API reads and never writes: change it \
@@ -168,12 +180,12 @@ impl Kind {
             }
             Self::InvalidFields => {
                 "Every entry of `errors` says where the field is (`pointer`, a JSON Pointer into the body, or \
-                 `parameter`, a name in the query), what is wrong with it, what was expected, and what was found unless it \
-                 may be a secret. Nothing was stored."
+                 `parameter`, a name in the query), what is wrong with it, and where that can be said in a few words what was expected and \
+                 what was found; never a secret. Nothing was stored."
             }
             Self::TooManyWrongKeys => {
-                "Wait as long as Retry-After says, and look where the wrong key comes from. Keys that worked from the \
-                 same address lately go on working."
+                "Wait as long as Retry-After says, and look where the wrong key comes from. A right key from the same \
+                 address opens all the same."
             }
             Self::Internal => "Look at docrelay's log at that time, and report it please.",
             Self::StoreAway => {
@@ -183,6 +195,15 @@ impl Kind {
             Self::NoSecretsKey => {
                 "Whoever runs docrelay makes a key with `docrelay secrets init` and sets secrets.keys. Without one nothing \
                  secret is stored; a subscription without secrets can be."
+            }
+            Self::SecretsLocked => {
+                "Whoever runs docrelay puts the key that the detail names back into secrets.keys: a key may go only after \
+                 `docrelay secrets rotate`. Without it the subscription can still be read, without its secrets, and \
+                 deleted."
+            }
+            Self::Busy => {
+                "Nothing was sent. The detail says why: the target has as many requests in flight and in line as it may \
+                 have, or docrelay is stopping. Try again after Retry-After."
             }
             Self::Overloaded => "Try again after Retry-After. If it was a write, it may have happened.",
         }
@@ -208,6 +229,11 @@ impl Kind {
             Self::Internal => "docrelay could not do its part; its log says why.",
             Self::StoreAway => "The database does not answer.",
             Self::NoSecretsKey => "There is no key to encrypt secrets with, so nothing secret is stored.",
+            Self::SecretsLocked => {
+                "The stored secrets of this subscription cannot be read: it is encrypted with the key \"2025\", which \
+                 secrets.keys does not have."
+            }
+            Self::Busy => "No test send can be made: its target is busy: too many requests are in flight or in line.",
             Self::Overloaded => "The answer took too long.",
         }
     }

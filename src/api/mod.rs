@@ -4,10 +4,12 @@
 mod answer;
 mod desk;
 mod doorman;
+mod draft;
 mod guesses;
 pub mod kind;
 mod merge;
 pub mod openapi;
+mod patience;
 mod place;
 mod problem;
 mod products;
@@ -20,7 +22,11 @@ mod subscriptions;
 mod trial;
 mod view;
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -86,7 +92,9 @@ async fn guard(request: Request, next: Next) -> Response {
 
 /// The API for machines. It is the same for everybody, and says nothing about anybody.
 async fn machines() -> Response {
-    answer::json(StatusCode::OK, &openapi::document())
+    /// It is large, and never changes.
+    static DOCUMENT: LazyLock<serde_json::Value> = LazyLock::new(openapi::document);
+    answer::json(StatusCode::OK, &*DOCUMENT)
 }
 
 async fn nothing_here() -> Problem {

@@ -136,13 +136,15 @@ impl From<Refusal> for Problem {
                 "The subscriptions file declares this subscription: it can be read here, and changed there only.",
             ),
             Refusal::Changed => Self::new(Kind::Changed, "The subscription was changed meanwhile."),
-            Refusal::Busy => {
-                Self::new(Kind::Overloaded, "No place came free at the target for a test send.").retry_after(AWAY)
+            Refusal::Busy(why) => Self::new(Kind::Busy, format!("No test send can be made: {why}.")).retry_after(AWAY),
+            Refusal::Defect(what) => {
+                tracing::error!(what, "A request could not be answered");
+                Self::new(Kind::Internal, "docrelay could not do its part; its log says why.")
             }
             Refusal::Locked(error) => {
                 tracing::error!(%error, "The secrets of a subscription cannot be read");
                 Self::new(
-                    Kind::NoSecretsKey,
+                    Kind::SecretsLocked,
                     format!("The stored secrets of this subscription cannot be read: {error}."),
                 )
             }

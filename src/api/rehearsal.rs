@@ -2,7 +2,8 @@
 //! tell everything at once.
 
 use super::{
-    desk::{Desk, Draft, Refusal, Scope, new_id, unreadable},
+    desk::{Desk, Refusal, Scope, unreadable},
+    draft::{Draft, new_id},
     problem::FieldError,
     secrets::Json,
 };

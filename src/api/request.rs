@@ -26,7 +26,7 @@ use super::{
 use crate::domain::{SubscriptionId, Timestamp};
 
 /// The largest body. A subscription with everything that it may have needs a fraction of it.
-const MOST_BYTES: usize = 64 * 1024;
+pub(super) const MOST_BYTES: usize = 64 * 1024;
 
 /// How long a body may take to come.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
@@ -55,8 +55,7 @@ impl FromRequestParts<Arc<Api>> for Id {
     }
 }
 
-/// A body that is a JSON object.
-#[derive(Debug)]
+/// A body that is a JSON object. It has no `Debug`: it may hold secrets.
 pub(super) struct Object(pub(super) Json);
 
 impl FromRequest<Arc<Api>> for Object {

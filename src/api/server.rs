@@ -1,5 +1,5 @@
-//! Serves HTTP at one address: everything that is meant for others than the operator. Bounded in connections, and in the
-//! time that a request's head may take. Knows no route.
+//! Serves HTTP at one address: everything that is meant for others than the operator. Bounded in connections, in the
+//! time that a request's head may take, and in the time that a peer may leave an answer lying. Knows no route.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -16,11 +16,16 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use super::patience::Patient;
+
 /// Connections at once. More wait at the door, in the system's queue.
 const MOST_CONNECTIONS: usize = 1024;
 
 /// How long a request's head may take to come, and so how long a connection may be idle between two requests.
 const HEAD_DEADLINE: Duration = Duration::from_secs(15);
+
+/// How long a peer may take nothing of an answer that is there for it.
+const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The largest head of a request, and how much of a body is read ahead.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -31,6 +36,13 @@ const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// How long to wait when no connection can be taken, for example because there are no more file handles.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
+/// How long a connection waits for its peer.
+#[derive(Debug, Clone, Copy)]
+struct Waits {
+    head: Duration,
+    write: Duration,
+}
+
 /// Who sent a request, by the address of the connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer(pub(super) SocketAddr);
@@ -40,7 +52,7 @@ pub(super) struct Peer(pub(super) SocketAddr);
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
-    head_deadline: Duration,
+    waits: Waits,
     connections: Arc<Semaphore>,
 }
 
@@ -53,7 +65,8 @@ impl Server {
         let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
         let connections = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-        Ok(Self { listener, address, head_deadline: HEAD_DEADLINE, connections })
+        let waits = Waits { head: HEAD_DEADLINE, write: WRITE_PATIENCE };
+        Ok(Self { listener, address, waits, connections })
     }
 
     /// Where it listens.
@@ -68,7 +81,7 @@ impl Server {
         let tasks = TaskTracker::new();
         let cut = CancellationToken::new();
         while let Some((stream, peer, place)) = stop.run_until_cancelled(self.next()).await {
-            let serving = one_connection(stream, peer, routes.clone(), self.head_deadline, stop.clone());
+            let serving = one_connection(stream, peer, routes.clone(), self.waits, stop.clone());
             let cut = cut.clone();
             tasks.spawn(async move {
                 let _place = place; // given back on every end
@@ -109,13 +122,7 @@ fn is_the_peers(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-async fn one_connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    routes: Router,
-    head_deadline: Duration,
-    stop: CancellationToken,
-) {
+async fn one_connection(stream: TcpStream, peer: SocketAddr, routes: Router, waits: Waits, stop: CancellationToken) {
     // Without it short answers wait for the peer's acknowledgements; it is no harm if it cannot be had.
     drop(stream.set_nodelay(true));
     let routes = TowerToHyperService::new(routes);
@@ -124,8 +131,9 @@ async fn one_connection(
         routes.call(request)
     });
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(head_deadline).max_buf_size(BUFFER_BYTES);
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    builder.timer(TokioTimer::new()).header_read_timeout(waits.head).max_buf_size(BUFFER_BYTES);
+    let stream = TokioIo::new(Patient::new(stream, waits.write));
+    let mut connection = std::pin::pin!(builder.serve_connection(stream, service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = stop.cancelled() => {
@@ -159,10 +167,14 @@ mod tests {
     }
 
     impl Served {
-        async fn of(routes: Router, connections: usize, head_deadline: Duration) -> Self {
+        async fn of(routes: Router, connections: usize, head: Duration) -> Self {
+            Self::waiting(routes, connections, Waits { head, write: GENEROUS }).await
+        }
+
+        async fn waiting(routes: Router, connections: usize, waits: Waits) -> Self {
             let mut server = Server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
             server.connections = Arc::new(Semaphore::new(connections));
-            server.head_deadline = head_deadline;
+            server.waits = waits;
             let (address, stop, tasks) = (server.address(), CancellationToken::new(), TaskTracker::new());
             tasks.spawn(server.serve(routes, stop.clone()));
             Self { address, stop, tasks }
@@ -216,6 +228,21 @@ mod tests {
         assert!(timeout(Duration::from_millis(200), second.read_u8()).await.is_err(), "it is served beyond the bound");
         drop(first);
         assert!(rest(&mut second).await.ends_with("hello"));
+        served.end().await;
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_reads_nothing_of_an_answer_gives_its_place_back() {
+        let endless = || async {
+            let chunks = futures_util::stream::repeat(bytes::Bytes::from(vec![0; 64 * 1024]));
+            axum::body::Body::from_stream(futures_util::StreamExt::map(chunks, Ok::<_, io::Error>))
+        };
+        let waits = Waits { head: GENEROUS, write: Duration::from_millis(200) };
+        let served = Served::waiting(hello().route("/endless", get(endless)), 1, waits).await;
+        let idle = served.connect(&REQUEST.replace("/ ", "/endless ")).await;
+        let mut second = served.connect(LAST_REQUEST).await;
+        assert!(rest(&mut second).await.ends_with("hello"));
+        drop(idle);
         served.end().await;
     }
 

@@ -80,7 +80,7 @@ pub(super) fn operations() -> [Operation; 6] {
                 "rotation": {"summary": "A new signing secret beside the old one", "value": examples::rotation()},
             }))
             .answers("200", "It was changed.", &[etag], Some(("Subscription", examples::shown())))
-            .problems(&[Kind::Declared, Kind::Changed, Kind::NoSecretsKey]),
+            .problems(&[Kind::Declared, Kind::Changed, Kind::NoSecretsKey, Kind::SecretsLocked]),
         one("delete", "deleteSubscription", "Delete a subscription", routing::delete(delete))
             .describe("No new event matches it. Its waiting deliveries end.")
             .parameter("header", "If-Match", "Only if it still is this version.", &json!({"type": "string"}), &json!("\"1795632600000000\""))
@@ -99,6 +99,7 @@ fn trial() -> Operation {
             "chosen": {"summary": "One of its events, by a method that must be confirmed", "value": examples::test_send()},
         }))
         .answers("200", "How it went.", &[], Some(("TestReport", examples::test_report())))
+        .problems(&[Kind::SecretsLocked, Kind::Busy])
 }
 
 fn one(method: &'static str, id: &str, summary: &str, route: MethodRouter<Arc<Api>>) -> Operation {

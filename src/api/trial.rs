@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{
     desk::{Desk, Refusal, Scope},
     problem::FieldError,
-    secrets::Json,
+    secrets::{Json, pointer},
 };
 use crate::{
     domain::{Answer, EventName, SubscriptionId, Target},
@@ -55,7 +55,10 @@ impl Wish {
                 ("confirm_method", _) => {
                     errors.push(FieldError::at("/confirm_method", "expected true or false"));
                 }
-                _ => errors.push(FieldError::at(format!("/{name}"), "is not known: expected event or confirm_method")),
+                _ => {
+                    let at = pointer(std::slice::from_ref(name));
+                    errors.push(FieldError::at(at, "is not known: expected event or confirm_method"));
+                }
             }
         }
         if errors.is_empty() { Ok(wish) } else { Err(errors) }
@@ -74,8 +77,10 @@ impl Desk {
             Target::Amqp(target) => target.timeout = target.timeout.min(LONGEST),
         }
         let name = wish.event.or_else(|| subscription.events.iter().next());
+        let name = name.ok_or_else(|| Refusal::Defect("the subscription has no event to try".to_owned()))?;
+        // Whoever makes them goes when docrelay stops, and is there as long as it runs.
         let trials = self.trials().and_then(|Trials(trials)| trials.upgrade());
-        let (Some(trials), Some(name)) = (trials, name) else { return Err(Refusal::Busy) };
+        let trials = trials.ok_or_else(|| Refusal::Busy(TrialRefused::Stopping.to_string()))?;
         let report = trials.try_out(&subscription, name, wish.confirm_method).await.map_err(refusal)?;
         Ok(shown(report))
     }
@@ -86,7 +91,8 @@ fn refusal(refused: TrialRefused) -> Refusal {
     match refused {
         TrialRefused::NotItsEvent(_) => at("/event"),
         TrialRefused::Unconfirmed(_) => at("/confirm_method"),
-        TrialRefused::Busy | TrialRefused::Stopping | TrialRefused::NoSample => Refusal::Busy,
+        TrialRefused::Busy | TrialRefused::Stopping => Refusal::Busy(refused.to_string()),
+        TrialRefused::NoSample => Refusal::Defect(refused.to_string()),
     }
 }
 

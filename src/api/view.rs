@@ -1,6 +1,8 @@
 //! A subscription as it is shown: canonical JSON with everything that is in force, secrets hidden, and what docrelay tells
 //! about it. Pure.
 
+use std::fmt;
+
 use serde_json::Value;
 
 use super::{
@@ -23,7 +25,7 @@ const TOLD: [&str; 6] = ["id", "organization", "origin", "created_at", "updated_
 const FILE: &str = "file";
 
 /// A subscription as it is shown.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub(super) struct Shown {
     /// Its id.
     pub(super) id: SubscriptionId,
@@ -43,6 +45,13 @@ pub(super) struct Shown {
     pub(super) said: Json,
     /// What a product said that has no place in the canonical JSON.
     pub(super) aside: Json,
+}
+
+impl fmt::Debug for Shown {
+    /// Signing secrets that were just made stand in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shown").field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 /// A subscription of the file.

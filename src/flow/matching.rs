@@ -188,6 +188,19 @@ mod tests {
     }
 
     #[test]
+    fn one_that_names_projects_gets_only_theirs_whatever_the_inbox() {
+        let scoped = Wanted { projects: vec!["a"], ..unscoped() };
+        let found = |inbox, project| {
+            ids(&event("acme", inbox, project, EventName::DocumentText), &snapshot(std::slice::from_ref(&scoped)))
+        };
+        assert_eq!(found(None, Some("a")), ["s0"]);
+        assert_eq!(found(Some("b"), Some("a")), ["s0"], "any inbox of the project");
+        for (inbox, project) in [(None, Some("b")), (Some("a"), Some("b")), (Some("a"), None), (None, None)] {
+            assert!(found(inbox, project).is_empty(), "{inbox:?} {project:?}");
+        }
+    }
+
+    #[test]
     fn unscoped_ones_go_on_receiving_beside_scoped_ones() {
         let scoped = Wanted { inboxes: vec!["a"], ..unscoped() };
         let snapshot = snapshot(&[scoped, unscoped()]);

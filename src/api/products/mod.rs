@@ -28,8 +28,8 @@ enum Product {
     Idexa,
 }
 
-/// What somebody said in a product's words.
-#[derive(Debug, Clone, PartialEq)]
+/// What somebody said in a product's words. It has no `Debug`: it may hold secrets.
+#[derive(Clone, PartialEq)]
 struct Said {
     /// The same in canonical words, to be stored.
     document: Json,

@@ -79,7 +79,7 @@ fn integrations() -> [Operation; 5] {
                 "change": {"summary": "Other events, and one inbox only", "value": schemas::integration_patch()},
             }))
             .answers("200", "It was changed.", &[ETAG], told())
-            .problems(&[Kind::Changed, Kind::NoSecretsKey]),
+            .problems(&[Kind::Changed, Kind::NoSecretsKey, Kind::SecretsLocked]),
         versioned(of_one(Operation::new("delete", one, named("deleteIntegration"), "Delete an integration", delete(product))))
             .describe("No new event matches it. Its waiting deliveries end.")
             .answers("204", "It was deleted.", &[], None)

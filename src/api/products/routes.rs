@@ -35,6 +35,9 @@ pub(super) const MOST_A_PAGE: u32 = 1000;
 /// How often a change is made anew when somebody else was faster.
 const MOST_TRIES: usize = 5;
 
+/// What says whose it is.
+const ORGANIZATION: &str = "organization";
+
 /// What is called.
 pub(super) type Called = State<Arc<Api>>;
 
@@ -57,7 +60,7 @@ pub(super) async fn create(
         subscription.id = %shown.id, organization.id = %organization, key.id = caller.key,
         "Subscription created"
     );
-    Ok(one(product, &shown))
+    Ok(one(product, &caller, &shown))
 }
 
 pub(super) async fn list(
@@ -81,7 +84,7 @@ pub(super) async fn list(
     let scope = Scope { organization, origin: Some(product.origin()) };
     let limit = limit.unwrap_or(PAGE);
     let listed = api.desk.list(scope, place.as_ref(), limit).await?;
-    let items: Vec<Value> = listed.items.iter().map(|shown| product.tell(shown)).collect();
+    let items: Vec<Value> = listed.items.iter().map(|shown| told(product, &caller, shown)).collect();
     let mut response = answer::json(StatusCode::OK, &items);
     if let Some(next) = listed.next {
         let mut query = form_urlencoded::Serializer::new(String::new());
@@ -103,7 +106,7 @@ pub(super) async fn read(
     Id(id): Id,
 ) -> Result<Response, Problem> {
     let shown = api.desk.get(scope(product, &caller), &id).await?;
-    Ok(one(product, &shown))
+    Ok(one(product, &caller, &shown))
 }
 
 pub(super) async fn delete(
@@ -124,12 +127,16 @@ pub(super) async fn patch(
     State(api): Called,
     Id(id): Id,
     headers: HeaderMap,
-    Object(patch): Object,
+    Object(mut patch): Object,
 ) -> Result<Response, Problem> {
     let expected = if_match(&headers)?;
     let scope = scope(Product::ContractFit, &caller);
     for _ in 0..MOST_TRIES {
         let found = api.desk.get(scope, &id).await?;
+        // What the operator was told may be given back.
+        if patch.get(ORGANIZATION).is_some_and(|given| *given == found.organization.as_str()) {
+            patch.shift_remove(ORGANIZATION);
+        }
         let said = integration::patch(&patch, &found);
         let expecting = expected.or(found.updated_at);
         let done = if said.errors.is_empty() {
@@ -148,7 +155,7 @@ pub(super) async fn patch(
                     subscription.id = %shown.id, organization.id = %shown.organization, key.id = caller.key,
                     "Subscription changed"
                 );
-                return Ok(one(Product::ContractFit, &shown));
+                return Ok(one(Product::ContractFit, &caller, &shown));
             }
         }
     }
@@ -167,8 +174,17 @@ fn scope(product: Product, caller: &Caller) -> Scope<'_> {
     Scope { organization: caller.organization(), origin: Some(product.origin()) }
 }
 
-fn one(product: Product, shown: &Shown) -> Response {
-    let mut response = answer::json(StatusCode::OK, &product.tell(shown));
+/// What a product tells; whose it is, too, to whoever sees everybody's.
+fn told(product: Product, caller: &Caller, shown: &Shown) -> Value {
+    let mut told = product.tell(shown);
+    if let (None, Value::Object(told)) = (caller.organization(), &mut told) {
+        told.insert(ORGANIZATION.to_owned(), shown.organization.as_str().into());
+    }
+    told
+}
+
+fn one(product: Product, caller: &Caller, shown: &Shown) -> Response {
+    let mut response = answer::json(StatusCode::OK, &told(product, caller, shown));
     if let Some(etag) = shown.etag().and_then(|etag| HeaderValue::from_str(&etag).ok()) {
         response.headers_mut().insert(header::ETAG, etag);
     }

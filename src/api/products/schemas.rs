@@ -154,6 +154,7 @@ fn read_integration() -> Value {
     properties.insert("updated_at".to_owned(), time("When it was changed last.", "2026-11-25T18:00:00.123456Z"));
     let names: Vec<String> = properties.keys().cloned().collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    properties.insert("organization".to_owned(), told_organization());
     let text = "An integration. Header values read \"***\", but for Content-Type, Accept and User-Agent.";
     object(text, &properties, &names, &json!([integration_told()]))
 }
@@ -233,6 +234,7 @@ fn read_document_webhook() -> Value {
     properties.insert("updatedAt".to_owned(), time("When it was changed last.", "2026-11-25T18:00:00.123456+00:00"));
     let names: Vec<String> = properties.keys().cloned().collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    properties.insert("organization".to_owned(), told_organization());
     let text = "A document webhook. What was not given reads null; secrets read \"***\", and authorizationBody is never shown.";
     object(text, &properties, &names, &json!([document_webhook_told()]))
 }
@@ -265,6 +267,10 @@ fn organization() -> Value {
         "description": "Whose events it gets. An organization's key may leave it out; the operator's must not.",
         "examples": ["acme"],
     })
+}
+
+fn told_organization() -> Value {
+    json!({"type": "string", "description": "Whose it is. Told to the operator's key only.", "examples": ["acme"]})
 }
 
 fn id() -> Value {

@@ -17,12 +17,8 @@ pub(super) const HIDDEN: &str = "***";
 pub(super) const GENERATE: &str = "generate";
 
 /// Secrets as a whole. A login's body may hold anything.
-const WHOLE: [&[&str]; 4] = [
-    &["auth", "authorization"],
-    &["auth", "login", "body"],
-    &["auth", "oauth2", "client_secret"],
-    &["signing_secrets"],
-];
+const WHOLE: [&[&str]; 4] =
+    [&["auth", "authorization"], LOGIN_BODY, &["auth", "oauth2", "client_secret"], SIGNING_SECRETS];
 
 /// Objects of headers: every value that is not an open one's is a secret.
 const HEADERS: [&[&str]; 2] = [&["target", "headers"], &["auth", "login", "headers"]];
@@ -32,6 +28,12 @@ const URLS: [&[&str]; 3] = [TARGET_URL, LOGIN_URL, TOKEN_URL];
 const TARGET_URL: &[&str] = &["target", "url"];
 const LOGIN_URL: &[&str] = &["auth", "login", "url"];
 const TOKEN_URL: &[&str] = &["auth", "oauth2", "token_url"];
+
+/// What deliveries are signed with. Whoever knows one can sign in docrelay's name, so the old receiver's are not the new one's.
+const SIGNING_SECRETS: &[&str] = &["signing_secrets"];
+
+/// What a login is sent. It may hold anything, and is one secret: a patch replaces it, and nothing is laid over it.
+const LOGIN_BODY: &[&str] = &["auth", "login", "body"];
 
 /// Where something is in a JSON object: the names on the way to it.
 pub(super) type Path = Vec<String>;
@@ -88,6 +90,9 @@ pub(super) fn patched(stored: &Json, patch: &Json) -> (Json, Result<(), Vec<Fiel
     let mut stored = stored.clone();
     rename_headers(&mut stored, patch);
     let mut new = stored.clone();
+    if at(patch, LOGIN_BODY).is_some() {
+        remove(&mut new, &owned(LOGIN_BODY));
+    }
     merge(&mut new, patch);
     // What is left of it says nothing, and nothing is what leaving it out says.
     if new.get("auth").and_then(Value::as_object).is_some_and(Map::is_empty) {
@@ -106,6 +111,12 @@ fn keep(stored: &Json, patch: &Json, new: &mut Json) -> Result<(), Vec<FieldErro
     for place in places(new) {
         let old = at(stored, &place).cloned();
         let Some(value) = at_mut(new, &place) else { continue };
+        if place == LOGIN_BODY && !value.is_string() && hides_inside(value) {
+            let text =
+                format!("{HIDDEN:?} keeps nothing inside it: give the body as a whole, or {HIDDEN:?} in its place");
+            errors.push(FieldError::at(pointer(&place), text));
+            continue;
+        }
         let kept = match restored(value, old.as_ref(), is_url(&place)) {
             Restored::Given => at(patch, &place).is_none(),
             Restored::Kept(back) => {
@@ -120,7 +131,8 @@ fn keep(stored: &Json, patch: &Json, new: &mut Json) -> Result<(), Vec<FieldErro
         };
         if kept && goes_elsewhere(&place, stored, new) {
             let text = "must be given again: the address that it is for has changed its scheme, host or port";
-            errors.push(FieldError::at(pointer(&place), text));
+            let or_new = if place == SIGNING_SECRETS { ", or made anew with \"generate\"" } else { "" };
+            errors.push(FieldError::at(pointer(&place), format!("{text}{or_new}")));
         }
     }
     if errors.is_empty() { Ok(()) } else { Err(errors) }
@@ -181,14 +193,22 @@ fn goes_elsewhere(place: &[String], stored: &Json, new: &Json) -> bool {
     let addresses: &[&[&str]] = match names.as_slice() {
         ["auth", "login", ..] => &[LOGIN_URL, TARGET_URL],
         ["auth", "oauth2", ..] => &[TOKEN_URL, TARGET_URL],
-        // They are sent to nobody.
-        ["signing_secrets"] => &[],
         _ => &[TARGET_URL],
     };
     addresses.iter().any(|address| {
         let [before, after] = [stored, new].map(|json| url_at(json, address).map(|url| url.origin()));
         after.is_some() && before != after
     })
+}
+
+/// Whether something in a value hides a secret.
+fn hides_inside(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text == HIDDEN,
+        Value::Array(items) => items.iter().any(hides_inside),
+        Value::Object(fields) => fields.values().any(hides_inside),
+        _ => false,
+    }
 }
 
 fn mask(value: &Value, is_url: bool) -> Value {
@@ -236,7 +256,7 @@ fn owned(names: &[&str]) -> Path {
 }
 
 /// A place as a JSON Pointer.
-fn pointer(place: &[String]) -> String {
+pub(super) fn pointer(place: &[String]) -> String {
     place.iter().flat_map(|name| ["/".to_owned(), name.replace('~', "~0").replace('/', "~1")]).collect()
 }
 

@@ -113,11 +113,15 @@ fn a_secret_goes_to_no_other_address_than_it_was_given_for() {
     {
         let found = patch(&full(), to(other)).unwrap_err();
         // Those that go to the target, and those that open it.
-        for place in ["/target/headers/X-Key", "/auth/authorization", "/auth/login/body", "/auth/oauth2/client_secret"]
-        {
+        for place in [
+            "/target/headers/X-Key",
+            "/auth/authorization",
+            "/auth/login/body",
+            "/auth/oauth2/client_secret",
+            "/signing_secrets",
+        ] {
             assert!(found.iter().any(|found| found == place), "{other} {place}: {found:?}");
         }
-        assert!(!found.iter().any(|found| found == "/signing_secrets"), "they are sent to nobody");
     }
     for same in ["https://u:hunter2@erp.example/elsewhere?x=y", "https://u:hunter2@erp.example:443/x"] {
         assert!(patch(&full(), to(same)).is_ok(), "{same}");
@@ -141,6 +145,41 @@ fn a_secret_goes_to_no_other_address_than_it_was_given_for() {
 }
 
 #[test]
+fn a_login_body_is_replaced_and_no_part_of_it_goes_to_another_address() {
+    let login =
+        |login: Value| patch(&full(), json!({"auth": {"login": login}})).map(|new| new["auth"]["login"].clone());
+    for body in [json!({}), json!({"grant": "x"}), json!({"password": null}), json!({"nested": {"a": []}})] {
+        let moved =
+            login(json!({"url": "https://evil.example/", "headers": {"X-Login": "new"}, "body": body})).unwrap();
+        assert!(!moved.to_string().contains(PLANTED), "{moved}");
+        let whole = login(json!({"body": body})).unwrap();
+        assert!(!whole["body"].to_string().contains(PLANTED), "{whole}");
+    }
+    // The token that it opens goes to the target.
+    let stored = object(json!({
+        "target": {"url": "https://erp.example/"},
+        "auth": {"login": {"url": "https://login.example/", "body": {"password": "hunter2"}}},
+    }));
+    let moved = json!({"target": {"url": "https://evil.example/"}, "auth": {"login": {"body": {}}}});
+    let moved = patch(&stored, moved).unwrap();
+    assert!(!text(&moved).contains(PLANTED), "{}", text(&moved));
+    // What hides the whole keeps the whole, where it was.
+    assert_eq!(login(json!({"body": "***"})), Ok(full()["auth"]["login"].clone()));
+    let elsewhere = login(json!({"url": "https://evil.example/", "headers": null, "body": "***"}));
+    assert_eq!(elsewhere, Err(vec!["/auth/login/body".to_owned()]));
+}
+
+#[test]
+fn what_hides_a_secret_is_none_inside_a_login_body() {
+    for body in [json!({"password": "***"}), json!({"a": {"b": ["***"]}}), json!(["***"])] {
+        let found = patch(&full(), json!({"auth": {"login": {"body": body}}}));
+        assert_eq!(found, Err(vec!["/auth/login/body".to_owned()]));
+    }
+    let kept = patch(&full(), json!({"auth": {"login": {"body": {"password": "a***"}}}})).unwrap();
+    assert_eq!(kept["auth"]["login"]["body"], json!({"password": "a***"}));
+}
+
+#[test]
 fn with_its_secrets_given_again_or_taken_away_an_address_may_change() {
     let stored = object(json!({
         "target": {"url": "https://erp.example/", "headers": {"X-Key": "hunter2", "X-Other": "hunter2"}},
@@ -150,14 +189,20 @@ fn with_its_secrets_given_again_or_taken_away_an_address_may_change() {
     let change = json!({
         "target": {"url": "https://new.example/", "headers": {"x-key": "new", "X-Other": null}},
         "auth": {"authorization": null},
+        "signing_secrets": ["generate"],
     });
     assert_eq!(
-        patch(&stored, change).map(Value::Object),
+        patch(&stored, change.clone()).map(Value::Object),
         Ok(json!({
             "target": {"url": "https://new.example/", "headers": {"x-key": "new"}},
-            "signing_secrets": ["whsec_hunter2"],
+            "signing_secrets": ["generate"],
         }))
     );
+    for kept in [json!(["***"]), json!(["generate", "***"])] {
+        let mut change = change.clone();
+        change["signing_secrets"] = kept;
+        assert_eq!(patch(&stored, change), Err(vec!["/signing_secrets".to_owned()]));
+    }
 }
 
 #[test]

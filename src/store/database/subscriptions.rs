@@ -191,17 +191,34 @@ impl Store {
         id: &SubscriptionId,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
+        self.delete_version(organization, id, None, now).await
+    }
+
+    /// The same; with `expected`, only if nothing changed since that `updated_at`. Says whether it was there, as it was
+    /// expected.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn delete_version(
+        &self,
+        organization: &OrganizationId,
+        id: &SubscriptionId,
+        expected: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
         within(DEADLINE, async {
             let mut write = self.pool.write().await?;
             let deleted = query(
                 "UPDATE subscriptions SET document = '', secrets = NULL, singular = NULL, disabled_reason = NULL, \
                  updated_at = $1, deleted_at = $1, changed = $2 \
-                 WHERE organization = $3 AND id = $4 AND deleted_at IS NULL",
+                 WHERE organization = $3 AND id = $4 AND deleted_at IS NULL AND (updated_at = $5 OR $5 = 0)",
             )
             .bind(to_micros(now))
             .bind(write.counter.0)
             .bind(organization.as_str())
             .bind(id.as_str())
+            // Nothing was changed at the beginning of time.
+            .bind(expected.map_or(0, to_micros))
             .execute(&mut *write.transaction)
             .await?;
             if deleted.rows_affected() == 0 {

@@ -43,6 +43,10 @@ async fn one_whose_target_is_gone_says_so_until_it_is_enabled_the_files_too() {
         if name == "filed" {
             let more = served.patch(&key, path, &json!({"enabled": true, "name": "New"})).await;
             assert_eq!(more.status, 409, "the file says its name: {more:?}");
+            // It has no version that somebody could mean.
+            let versioned = served.request(reqwest::Method::PATCH, path).bearer_auth(&key);
+            let versioned = versioned.header("content-type", "application/json").body(r#"{"enabled": true}"#);
+            super::answer(versioned.header("if-match", "\"1795632600000000\"")).await.problem(412, "changed-meanwhile");
         }
         let enabled = served.patch(&key, path, &json!({"enabled": true})).await;
         assert_eq!(enabled.status, 200, "{enabled:?}");

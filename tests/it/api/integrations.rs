@@ -241,8 +241,36 @@ async fn only_its_own_are_here_and_all_are_in_v1(database: Database) {
     assert_eq!(served.get(&other, PATH).await.json().as_array().unwrap().len(), 1);
     assert_eq!(served.get(&operator, PATH).await.json().as_array().unwrap().len(), 2);
     let ours = served.get(&operator, &format!("{PATH}?organization=acme")).await.json();
-    assert_eq!(ours, json!([made]));
+    let mut told = made;
+    told["organization"] = json!("acme");
+    assert_eq!(ours, json!([told]));
     served.post(&other, PATH, &with("organization", "acme")).await.wrong_fields(&["/organization"]);
+    served.end().await;
+}
+
+#[tokio::test]
+async fn the_operator_is_told_whose_each_one_is_and_nobody_else() {
+    let database = Database::sqlite().await;
+    let served = Served::of(&database).await;
+    let (operator, own) = (served.operators_key().await, served.key("acme").await);
+    let webhook = json!({"name": "w", "type": 0, "method": "POST", "url": "http://erp.example/:id"});
+    for (path, mut body) in [(PATH, page()), ("/document_webhooks", webhook)] {
+        for name in ["acme", "umbrella"] {
+            body["organization"] = json!(name);
+            let made = served.post(&operator, path, &body).await.json();
+            assert_eq!(made["organization"], name, "{made}");
+        }
+        let all = served.get(&operator, path).await.json();
+        assert_eq!((&all[0]["organization"], &all[1]["organization"]), (&json!("acme"), &json!("umbrella")));
+        let one = format!("{path}/{}", all[0]["id"].as_str().unwrap());
+        assert_eq!(served.get(&operator, &one).await.json(), all[0]);
+        assert!(served.get(&own, &one).await.json().get("organization").is_none());
+        if path == PATH {
+            assert_eq!(served.patch(&operator, &one, &all[0]).await.status, 200, "it can be given back");
+            let moved = served.patch(&operator, &one, &json!({"organization": "umbrella"})).await;
+            moved.wrong_fields(&["/organization"]);
+        }
+    }
     served.end().await;
 }
 

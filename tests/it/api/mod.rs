@@ -70,12 +70,17 @@ impl Served {
 
     /// With a store of the test's own beside.
     pub(crate) async fn start(database: &Database, file: &str, store: Store) -> Self {
+        // As if there were an artifact store.
+        Self::set(database, file, store, &[("ARTIFACTS__URL", "s3://exports")]).await
+    }
+
+    /// With settings.
+    pub(crate) async fn set(database: &Database, file: &str, store: Store, settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("subscriptions.yaml");
         std::fs::write(&path, file).unwrap();
-        // As if there were an artifact store.
-        let links = ("DOCRELAY__ARTIFACTS__URL".to_owned(), "s3://exports".to_owned());
-        let defaults = Defaults::from(&config::load(&[], std::iter::once(links)).unwrap());
+        let settings = settings.iter().map(|(name, value)| (format!("DOCRELAY__{name}"), (*value).to_owned()));
+        let defaults = Defaults::from(&config::load(&[], settings).unwrap());
         let subscriptions = Subscriptions::load(path, defaults).await.unwrap().beside_a_store();
         let subscriptions = Arc::new(subscriptions);
         let source = StoreSource::open(database.url.clone(), database.keys.clone()).await.unwrap();

@@ -4,7 +4,10 @@ use docrelay::domain::{SubscriptionId, Target};
 use serde_json::{Value, json};
 
 use super::{Served, little};
-use crate::store::Database;
+use crate::{
+    store::Database,
+    support::receiver::{Receiver, Reply},
+};
 
 const PATH: &str = "/v1/subscriptions";
 
@@ -102,6 +105,44 @@ async fn a_secret_stays_at_its_address_until_it_is_given_again() {
 }
 
 #[tokio::test]
+async fn no_part_of_a_login_body_goes_to_another_address() {
+    let receiver = Receiver::scripted(|_| Reply::ok().body(r#"{"access_token": "t"}"#)).await;
+    let database = Database::sqlite().await;
+    let served = Served::of(&database).await;
+    let key = served.key("acme").await;
+    let mut body = little();
+    body["target"]["url"] = json!(receiver.url("/hooks"));
+    body["auth"] = json!({"login": {"url": "https://login.example/", "body": {"user": "u", "password": "hunter2"}}});
+    let path = served.create(&key, &body).await;
+    let moved = json!({"auth": {"login": {"url": receiver.url("/login"), "body": {"user": "evil"}}}});
+    assert_eq!(served.patch(&key, &path, &moved).await.status, 200);
+    assert_eq!(served.post(&key, &format!("{path}/test"), &json!({})).await.json()["status"], 200);
+    let login = receiver.recorded().remove(0);
+    assert_eq!((login.path.as_str(), login.json()), ("/login", json!({"user": "evil"})), "what was given, and no more");
+    let inside = json!({"auth": {"login": {"body": {"password": "***"}}}});
+    served.patch(&key, &path, &inside).await.wrong_fields(&["/auth/login/body"]);
+    served.end().await;
+}
+
+#[tokio::test]
+async fn a_signing_secret_of_one_receiver_is_not_the_next_ones() {
+    let database = Database::sqlite().await;
+    let served = Served::of(&database).await;
+    let key = served.key("acme").await;
+    let mut body = little();
+    body["signing_secrets"] = json!(["generate"]);
+    let path = served.create(&key, &body).await;
+    let to = |secrets: Value| json!({"target": {"url": "https://new.example/"}, "signing_secrets": secrets});
+    let refused = served.patch(&key, &path, &to(json!(["***"]))).await.wrong_fields(&["/signing_secrets"]);
+    assert!(refused.to_string().contains("generate"), "{refused}");
+    let moved = json!({"target": {"url": "https://new.example/"}});
+    served.patch(&key, &path, &moved).await.wrong_fields(&["/signing_secrets"]);
+    let made = served.patch(&key, &path, &to(json!(["generate"]))).await.json();
+    assert!(made["signing_secrets"][0].as_str().unwrap().starts_with("whsec_"), "{made}");
+    served.end().await;
+}
+
+#[tokio::test]
 async fn a_signing_secret_that_is_made_is_shown_once_and_rotated_by_name() {
     let database = Database::sqlite().await;
     let served = Served::of(&database).await;
@@ -141,7 +182,9 @@ async fn one_whose_secrets_cannot_be_read_is_still_listed_and_deleted() {
     let read = served.get(&key, &path).await;
     assert_eq!((read.status.as_u16(), read.json()["name"].as_str()), (200, Some("full")));
     assert_hidden(&read.text);
-    served.patch(&key, &path, &json!({"name": "n"})).await.problem(503, "no-secrets-key");
+    served.patch(&key, &path, &json!({"name": "n"})).await.problem(503, "secrets-locked");
+    let tried = served.post(&key, &format!("{path}/test"), &json!({})).await.problem(503, "secrets-locked");
+    assert!(tried["detail"].as_str().unwrap().contains("secrets.keys does not have"), "{tried}");
     assert_eq!(served.delete(&key, &path).await.status, 204);
     served.end().await;
 }

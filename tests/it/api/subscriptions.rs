@@ -164,6 +164,42 @@ async fn changes_at_once_are_all_kept_and_a_version_that_is_no_more_is_refused(d
     served.end().await;
 }
 
+async fn a_delete_of_a_version_deletes_no_later_one(database: Database) {
+    let served = Served::of(&database).await;
+    let key = served.key("acme").await;
+    let path = served.create(&key, &little()).await;
+    let (acme, id) = (crate::store::organization("acme"), path.rsplit('/').next().unwrap().parse().unwrap());
+    let read = || async { served.store.get(&acme, &id).await.unwrap().unwrap() };
+    let first = read().await.updated_at;
+    // Somebody changes it between the look and the delete.
+    assert_eq!(served.patch(&key, &path, &json!({"name": "new"})).await.status, 200);
+    let second = read().await.updated_at;
+    let delete = |version| served.store.delete_version(&acme, &id, Some(version), docrelay::domain::now());
+    assert!(!delete(first).await.unwrap());
+    assert_eq!(served.get(&key, &path).await.json()["name"], "new");
+    assert!(delete(second).await.unwrap());
+    assert!(!delete(second).await.unwrap(), "only once");
+    served.get(&key, &path).await.problem(404, "not-found");
+    served.end().await;
+}
+
+#[tokio::test]
+async fn patches_make_no_subscription_larger_than_a_body_may_be() {
+    let database = Database::sqlite().await;
+    let served = Served::of(&database).await;
+    let key = served.key("acme").await;
+    let path = served.create(&key, &little()).await;
+    let names = |from: u32| (from..from + 700).map(|number| format!("{number:060}")).collect::<Vec<_>>();
+    assert_eq!(served.patch(&key, &path, &json!({"inboxes": names(0)})).await.status, 200);
+    let refused = served.patch(&key, &path, &json!({"projects": names(700)})).await;
+    let problem = refused.wrong_fields(&[""]);
+    assert!(problem["errors"][0]["expected"].as_str().unwrap().contains("65536"), "{problem}");
+    let read = served.get(&key, &path).await.json();
+    assert_eq!((read["inboxes"].as_array().unwrap().len(), &read["projects"]), (700, &json!([])), "as it was");
+    assert_eq!(served.patch(&key, &path, &json!({"inboxes": null, "projects": names(0)})).await.status, 200);
+    served.end().await;
+}
+
 #[tokio::test]
 async fn what_the_file_declares_is_read_and_never_changed() {
     let database = Database::sqlite().await;
@@ -280,4 +316,5 @@ super::on_both! {
     another_organizations_are_as_if_they_had_never_been
     an_organization_has_one_idexa_webhook_however_it_was_made
     changes_at_once_are_all_kept_and_a_version_that_is_no_more_is_refused
+    a_delete_of_a_version_deletes_no_later_one
 }

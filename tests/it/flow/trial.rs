@@ -130,15 +130,3 @@ async fn a_test_send_waits_for_its_place_like_any_delivery_and_gives_up_when_non
     bench.stop.draining.cancel();
     assert_eq!(bench.try_out(&given, false).await, Err(TrialRefused::Stopping), "nothing begins any more");
 }
-
-#[tokio::test]
-async fn a_410_to_a_test_send_disables_nothing() {
-    let receiver = Receiver::scripted(|_| Reply::status(410)).await;
-    let bench = Bench::new().await;
-    let given = subscription("erp", &receiver.url("/"));
-    for _ in 0..2 {
-        let report = bench.try_out(&given, false).await.unwrap();
-        assert!(matches!(report.answer, Answer::Response { status: 410, .. }), "{report:?}");
-    }
-    assert_eq!(receiver.count(), 2);
-}
