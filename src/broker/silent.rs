@@ -14,8 +14,8 @@ use crate::{
 /// How long it is watched. The clock is paused: it takes moments.
 const WATCHED: Duration = Duration::from_mins(10);
 
-/// Tries in that time, each of 10 s: with waits of up to 10 s in between there are 30 to 48; with waits of 100 ms, 59.
-const TRIES: std::ops::Range<usize> = 20..50;
+/// Tries in that time, each of 10 to 12 s: with waits of up to 10 s in between there are some 37; with waits of 100 ms, 49 to 60.
+const TRIES: std::ops::Range<usize> = 20..44;
 
 pub(super) struct Silent(TcpListener);
 
