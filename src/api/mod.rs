@@ -1,4 +1,4 @@
-//! The HTTP API: subscriptions over `/v1`, for whoever has a key. axum stops here. [`desk`] is what the APIs have in common;
+//! The HTTP API: subscriptions over `/v1`, for whoever has a key. axum stops here. `desk` is what the APIs have in common;
 //! each of them only translates between its own words and the canonical JSON.
 
 mod answer;
