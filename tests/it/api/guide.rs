@@ -5,13 +5,12 @@ use std::process::Stdio;
 use tokio::process::Command;
 
 use super::Served;
-use crate::store::Database;
+use crate::{store::Database, support::page};
 
 #[tokio::test]
 async fn every_call_of_the_guide_works_as_it_stands_there() {
-    let guide = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/api.md")).unwrap();
-    let blocks = guide.split("```sh\n").skip(1).map(|block| block.split("```").next().unwrap());
-    let calls: Vec<_> = blocks.filter(|block| block.contains("curl ")).collect();
+    let blocks = page::blocks("docs/api.md").into_iter().filter(|block| block.language == "sh");
+    let calls: Vec<_> = blocks.map(|block| block.text).filter(|text| text.contains("curl ")).collect();
     assert!(calls.len() >= 8, "the calls have moved");
     let database = Database::sqlite().await;
     let served = Served::of(&database).await;

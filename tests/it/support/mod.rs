@@ -9,3 +9,4 @@ pub(crate) mod proxy;
 pub(crate) mod receiver;
 pub(crate) mod results;
 pub(crate) mod service;
+pub(crate) mod subscription;

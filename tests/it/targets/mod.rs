@@ -12,8 +12,8 @@ use docrelay::{
     broker::target::{IDLE, Message, TargetPublisher},
     config::AmqpTargetsConfig,
     domain::{
-        AmqpTarget, Answer, Auth, DeliveryId, DocumentEvent, EventName, ExchangePolicy, LaneKey, Payload, RetryOn,
-        RetryPolicy, Secret, State, Subscription, Target, TraceContext, now,
+        AmqpTarget, Answer, DeliveryId, DocumentEvent, ExchangePolicy, Payload, Secret, Subscription, Target,
+        TraceContext, now,
     },
 };
 use lapin::{
@@ -32,6 +32,7 @@ use uuid::Uuid;
 use crate::support::{
     broker::{self, eventually},
     service::event,
+    subscription::subscription_of,
 };
 
 /// No test waits for this; it only ends one that hangs.
@@ -172,34 +173,12 @@ impl Publishing {
 
 /// A subscription of `acme` with this exchange as its target.
 fn to(exchange: &str, routing_key: &str) -> Subscription {
-    let organization = "acme".parse().unwrap();
     let target = Target::Amqp(AmqpTarget {
         exchange: exchange.parse().unwrap(),
         routing_key: routing_key.parse().unwrap(),
         timeout: GENEROUS,
     });
-    Subscription {
-        id: "sub".parse().unwrap(),
-        name: "a test's".into(),
-        lane: LaneKey::of_target(&organization, &target),
-        organization,
-        inboxes: vec![],
-        projects: vec![],
-        events: EventName::ALL.into_iter().collect(),
-        payload: Payload::Protobuf,
-        file: None,
-        target,
-        auth: Auth::Fixed,
-        signing_secrets: Vec::new(),
-        retry: RetryPolicy {
-            on: RetryOn::AnyFailure,
-            backoff: Duration::from_secs(2),
-            max_attempts: 10,
-            max_age: Duration::from_hours(24),
-        },
-        max_in_flight: 32,
-        state: State::default(),
-    }
+    subscription_of("acme", Payload::Protobuf, target)
 }
 
 fn within(mut subscription: Subscription, time: Duration) -> Subscription {

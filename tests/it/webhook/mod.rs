@@ -12,11 +12,14 @@ use bytes::Bytes;
 use docrelay::{
     config::EgressConfig,
     domain::{
-        Answer, Attempt, Auth, DeliveryId, DocumentEvent, EventName, FailureKind, Happening, HttpTarget, LaneKey,
-        Payload, RetryOn, RetryPolicy, State, Subscription, Target, TargetUrl, now,
+        Answer, Attempt, DeliveryId, DocumentEvent, FailureKind, Happening, HttpTarget, Payload, Subscription, Target,
+        TargetUrl, now,
     },
     webhook::{Client, Request},
 };
+
+use crate::support::subscription::subscription_of;
+
 /// No test shall wait for this; it only ends one that hangs.
 const GENEROUS: Duration = Duration::from_secs(30);
 
@@ -34,30 +37,8 @@ fn event() -> DocumentEvent {
 }
 
 fn subscription(url: &str) -> Subscription {
-    let organization = "org".parse().unwrap();
     let target = Target::Http(HttpTarget::post(TargetUrl::parse(url).unwrap(), GENEROUS));
-    Subscription {
-        id: "sub".parse().unwrap(),
-        name: "a test's".into(),
-        lane: LaneKey::of_target(&organization, &target),
-        organization,
-        inboxes: vec![],
-        projects: vec![],
-        events: EventName::ALL.into_iter().collect(),
-        payload: Payload::ContractFit,
-        file: None,
-        target,
-        auth: Auth::Fixed,
-        signing_secrets: Vec::new(),
-        retry: RetryPolicy {
-            on: RetryOn::AnyFailure,
-            backoff: Duration::from_secs(2),
-            max_attempts: 10,
-            max_age: Duration::from_hours(24),
-        },
-        max_in_flight: 32,
-        state: State::Enabled,
-    }
+    subscription_of("org", Payload::ContractFit, target)
 }
 
 fn http_of(subscription: &Subscription) -> &HttpTarget {
