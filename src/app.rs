@@ -232,6 +232,7 @@ fn flow_settings(config: &Config) -> FlowSettings {
         delay_unit: config.broker.delay_unit,
         max_age: config.delivery.max_age,
         window: u32::from(config.broker.prefetch).min(MOST_IN_FLIGHT),
+        slow_bytes: config.broker.window_bytes / 4,
     }
 }
 

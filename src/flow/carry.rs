@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::{
     Flow, age,
@@ -11,11 +11,15 @@ use super::{
     ports::{Courier, Sending},
     register::{Entered, Stay, StayKey},
     settle::Told,
+    turn::{self, Turn},
 };
 use crate::{
     broker::{Confirmed, Receipt, Standing},
     domain::{Answer, Attempt, DeliveryId, FailureKind, Owed, Subscription, Timestamp, Wait, now},
-    policy::wait,
+    policy::{
+        lane::{self, Park},
+        wait,
+    },
     store::{Found, Snapshot},
 };
 
@@ -49,7 +53,8 @@ impl<C: Courier> Flow<C> {
             Entered::Mine(stay) => stay,
             Entered::Settled(proof) => return Carried::Settled(key, proof),
         };
-        if owed.units_left > 0 {
+        if owed.units_left > 0 && owed.wait == Wait::Retry {
+            // Never early.
             return later(stay, owed, None);
         }
         // An id may have moved to another organization while the delivery waited: nothing ever crosses.
@@ -64,7 +69,7 @@ impl<C: Courier> Flow<C> {
         }
     }
 
-    /// Asks for a place, makes the attempt, and does what follows.
+    /// Asks for a turn, makes the attempt, and does what follows.
     async fn try_now(
         &self,
         work: &Work,
@@ -74,18 +79,15 @@ impl<C: Courier> Flow<C> {
         subscription: &Arc<Subscription>,
     ) -> Carried {
         self.until_publishing_is_open().await;
-        let place = self.lanes.enter(&subscription.lane, subscription.max_in_flight, &self.stop.draining).await;
-        // One with the courier before one in the window: who waits for a channel keeps no webhook waiting.
-        let place = match place {
-            Some(permit) => self.couriers_place(subscription).await.map(|place| (permit, place)),
-            None => None,
-        };
-        let Some((permit, place)) = place else {
-            return later(stay, self.waiting(owed, Wait::Limit, self.settings.delay_unit), None);
-        };
-        let window = tokio::select! {
-            window = self.window.acquire() => window.ok(),
-            () = self.stop.draining.cancelled() => None,
+        let ask = turn::ask(subscription, &owed, work.raw.len(), age(work, now()));
+        let (permit, place) = match self.turn(&ask, subscription).await {
+            Turn::Come(permit, place) => (permit, place),
+            Turn::Park(park) => return self.wait_for_a_turn(work, stay, owed, subscription, park),
+            Turn::TooLate(turn) => {
+                let ending = decide::turn_too_late(turn, &subscription.retry);
+                return self.conclude(work, stay, Told::without_attempt(owed, Some(subscription.clone()), ending)).await;
+            }
+            Turn::Stopping => return later(stay, self.waiting(owed, Wait::Limit, self.settings.delay_unit), None),
         };
         // Again: it may have stood in line when the broker stopped taking messages.
         self.until_publishing_is_open().await;
@@ -97,9 +99,16 @@ impl<C: Courier> Flow<C> {
             return Carried::LeftToBroker;
         }
         let attempt = self.attempt(work, subscription, (stay.key().delivery, owed.attempts + 1), place).await;
-        permit.finished(heard(&attempt));
-        // Publishing its result takes no place from other attempts.
-        drop(window);
+        let is_probe = permit.is_probe();
+        let health = permit.finished(turn::heard(&attempt));
+        if let Answer::None { kind, .. } = &attempt.answer
+            && ask.hold
+            && decide::spends_nothing(*kind, health, is_probe)
+        {
+            owed.last_error = Some(*kind);
+            let wait = lane::hold_for(age(work, now()), self.settings.delay_unit);
+            return self.wait_for_a_turn(work, stay, owed, subscription, Park { wait, down: true });
+        }
         // What cannot be sent spends no attempt: none was made.
         owed.attempts += u32::from(!matches!(attempt.answer, Answer::Unsendable { .. }));
         let now = now();
@@ -120,6 +129,28 @@ impl<C: Courier> Flow<C> {
                 later(stay, owed, Some(Box::new(told)))
             }
         }
+    }
+
+    /// Waits in the broker, without having spent an attempt. The first wait for a target that is down is told.
+    fn wait_for_a_turn(
+        &self,
+        work: &Work,
+        stay: Stay,
+        mut owed: Owed,
+        subscription: &Arc<Subscription>,
+        Park { wait, down }: Park,
+    ) -> Carried {
+        if owed.units_left > 0 && !down {
+            // It was early: its turn stands.
+            return later(stay, owed, None);
+        }
+        let told = (down && !owed.deferred_told).then(|| {
+            owed.deferred_told = true;
+            Box::new(Told::deferred(owed.clone(), subscription.clone(), now().after(wait)))
+        });
+        // What waits ends with its age, and not later.
+        let left = subscription.retry.max_age.saturating_sub(age(work, now()));
+        later(stay, self.waiting(owed, Wait::Limit, wait.min(left)), told)
     }
 
     /// The target is gone for good: its subscription is disabled, which is told before the delivery ends, so that a crash
@@ -157,15 +188,6 @@ impl<C: Courier> Flow<C> {
                 self.conclude(work, stay, Told::without_attempt(owed, None, Ending::panicked())).await
             }
             Entered::Settled(proof) => Carried::Settled(key, proof),
-        }
-    }
-
-    /// A place with the courier; `None` when it did not come for as long as a delivery may stand in line.
-    pub(super) async fn couriers_place(&self, subscription: &Subscription) -> Option<C::Place> {
-        tokio::select! {
-            biased;
-            place = timeout(self.patience, self.courier.place(subscription)) => place.ok(),
-            () = self.stop.draining.cancelled() => None,
         }
     }
 
@@ -220,34 +242,4 @@ impl<C: Courier> Flow<C> {
 
 fn later(stay: Stay, owed: Owed, told: Option<Box<Told>>) -> Carried {
     Carried::Later(Box::new(Later { stay, owed, told }))
-}
-
-/// What an attempt says about its target: whether it answered at all, and how fast. Our own doing says nothing, and
-/// neither does a login or an artifact store that failed: that is quite another server.
-pub(super) fn heard(attempt: &Attempt) -> Option<(bool, Duration)> {
-    match &attempt.answer {
-        Answer::Response { .. } | Answer::Taken | Answer::Refused { .. } => Some((true, attempt.latency)),
-        Answer::None { kind: FailureKind::Interrupted | FailureKind::Auth | FailureKind::Internal, .. }
-        | Answer::Unsendable { .. } => None,
-        Answer::None { .. } => Some((false, attempt.latency)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_targets_own_silence_speaks_against_it() {
-        let latency = Duration::from_millis(5);
-        for (kind, expected) in [
-            (FailureKind::Auth, None),
-            (FailureKind::Interrupted, None),
-            (FailureKind::Internal, None),
-            (FailureKind::Timeout, Some((false, latency))),
-        ] {
-            let answer = Answer::None { kind, text: String::new() };
-            assert_eq!(heard(&Attempt { started_at: now(), latency, answer }), expected, "{kind}");
-        }
-    }
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     domain::{Answer, FailureKind, Outcome, Owed, RetryPolicy, State, Subscription, Target},
-    policy::schedule,
+    policy::{lane::Health, schedule},
     store::Found,
 };
 
@@ -122,6 +122,23 @@ pub(crate) fn after_attempt(attempts: u32, answer: &Answer, age: Duration, retry
         }
         Some(wait) => Step::Retry { wait, kind, text },
     }
+}
+
+/// The end of a delivery whose turn at its target's rate would come when it is too old.
+pub(crate) fn turn_too_late(turn: Duration, retry: &RetryPolicy) -> Ending {
+    let text = format!(
+        "its turn at the target's rate limit would come in {} s, and the delivery ends at {} s",
+        turn.as_secs(),
+        retry.max_age.as_secs()
+    );
+    Ending::failed(Outcome::Exhausted, FailureKind::TooOld, text)
+}
+
+/// Whether an attempt that got no answer is not counted, for a subscription that holds its deliveries while its target is
+/// down: the attempt found it down, or was the probe of it.
+pub(crate) fn spends_nothing(kind: FailureKind, health: Health, is_probe: bool) -> bool {
+    let is_our_doing = matches!(kind, FailureKind::Interrupted | FailureKind::Auth | FailureKind::Internal);
+    !is_our_doing && (health == Health::Down || is_probe)
 }
 
 /// Whether an answer disables its subscription. What a templated target says concerns that document only.

@@ -1,4 +1,7 @@
 //! Lanes at work: who may send now, who stands in line, and who comes next. The rules are in `policy::lane`.
+//!
+//! Nobody drives the lines: whoever is first in one asks the lane for its place, when it is woken by one that comes free, or
+//! when the lane said that time alone will give one; and wakes the next when it goes.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -6,18 +9,26 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::LaneKey,
-    policy::lane::{Admission, Lanes, Place, Totals},
+    policy::lane::{Admission, Ask, Came, Figure, Heard, Health, Lanes, Park, Place, Share, Step, Totals, WindowSizes},
 };
+
+/// Who waits for the quick window looks this often for places that lanes hold which have fallen silent.
+const LOOK_FOR_RELIEF: Duration = Duration::from_millis(50);
 
 /// The lanes of a process. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct LaneKeeper {
     inner: Arc<Mutex<Inner>>,
+    /// The lanes' time counts from here.
+    epoch: Instant,
     /// How long a delivery stands in line at most.
     patience: Duration,
 }
@@ -25,15 +36,38 @@ pub(crate) struct LaneKeeper {
 #[derive(Debug)]
 struct Inner {
     lanes: Lanes,
-    lines: HashMap<LaneKey, VecDeque<Standing>>,
+    lines: HashMap<LaneKey, Line>,
+    /// Who has its lane's place and waits for one in the quick window.
+    hall: Queue,
     next: u64,
 }
 
+/// Who stands in a lane's line: those that came back go first.
+#[derive(Debug, Default)]
+struct Line {
+    back: Queue,
+    new: Queue,
+}
+
+/// Who waits, in order.
+#[derive(Debug, Default)]
+struct Queue(VecDeque<Waiting>);
+
 #[derive(Debug)]
-struct Standing {
+struct Waiting {
     number: u64,
-    cap: u32,
-    go: oneshot::Sender<()>,
+    turn: Arc<Notify>,
+}
+
+/// What came of asking for a place.
+#[derive(Debug)]
+pub(crate) enum Entered {
+    /// The right to send.
+    Permit(Permit),
+    /// Wait in the broker.
+    Park(Park),
+    /// Its turn would come too late: after so long.
+    TooLate(Duration),
 }
 
 /// The right to have one request in flight at a lane. Dropped, it is given back and nothing is learnt.
@@ -45,38 +79,57 @@ pub(crate) struct Permit {
 }
 
 impl LaneKeeper {
-    /// Lanes that share a window of `window` deliveries and let nobody stand in line longer than `patience`.
-    pub(crate) fn new(window: u32, patience: Duration) -> Self {
-        let inner = Inner { lanes: Lanes::new(window), lines: HashMap::new(), next: 0 };
-        Self { inner: Arc::new(Mutex::new(inner)), patience }
+    /// Lanes that share windows of these sizes, park for units of this length and let nobody stand in line for longer than
+    /// `patience`.
+    pub(crate) fn new(sizes: WindowSizes, unit: Duration, patience: Duration) -> Self {
+        let inner =
+            Inner { lanes: Lanes::new(sizes, unit), lines: HashMap::new(), hall: Queue::default(), next: 0 };
+        Self { inner: Arc::new(Mutex::new(inner)), epoch: Instant::now(), patience }
     }
 
-    /// Asks for a place in a lane, standing in line for it if there is room; `None` when it must wait in the broker.
-    /// Whether a place is free is decided before the first await.
-    pub(crate) async fn enter(&self, lane: &LaneKey, cap: u32, draining: &CancellationToken) -> Option<Permit> {
-        let (number, place, go) = {
+    /// This replica's share of all limits from now on.
+    pub(crate) fn set_share(&self, share: Share) {
+        let now = self.now();
+        self.lock().lanes.set_share(now, share);
+    }
+
+    /// Asks for a place in a lane, standing in line for it if there is room. Whether a place is free is decided before the
+    /// first await.
+    pub(crate) async fn enter(&self, ask: &Ask<'_>, draining: &CancellationToken) -> Entered {
+        let standing = {
             let mut inner = self.lock();
-            match inner.lanes.admit(lane, cap) {
-                Admission::Go(place) => return Some(self.permit(lane, place)),
-                Admission::Park => return None,
-                Admission::Line(place) => {
-                    let (go, gone) = oneshot::channel();
-                    let number = inner.next;
-                    inner.next += 1;
-                    inner.lines.entry(lane.clone()).or_default().push_back(Standing { number, cap, go });
-                    (number, place, gone)
+            match inner.lanes.admit(self.now(), ask) {
+                Admission::Go(place) => return Entered::Permit(self.permit(ask.lane, place)),
+                Admission::Park(park) => return Entered::Park(park),
+                Admission::TooLate(turn) => return Entered::TooLate(turn),
+                Admission::Line => {
+                    let waiting = inner.new_waiting();
+                    let standing = Standing { keeper: self, ask, number: waiting.number, in_line: true };
+                    let turn = Arc::clone(&waiting.turn);
+                    inner.lines.entry(ask.lane.clone()).or_default().of(ask.came).0.push_back(waiting);
+                    (standing, turn)
                 }
             }
         };
-        let leaving = Leaving { keeper: self, lane, number, place: Some(place) };
-        tokio::select! {
-            biased;
-            answer = timeout(self.patience, go) => match answer {
-                Ok(Ok(())) => Some(leaving.step_up()),
-                // Out of patience. Whether a place came at the last moment is decided under the lock.
-                _ => leaving.last_look(),
-            },
-            () = draining.cancelled() => leaving.last_look(),
+        let (mut standing, turn) = standing;
+        let end = Instant::now() + self.patience;
+        loop {
+            let until = match standing.step_up() {
+                Step::Go(place) => return Entered::Permit(self.permit(ask.lane, place)),
+                Step::Wait(until) => until,
+            };
+            let next = until.map_or(end, |until| end.min(Instant::now() + until));
+            tokio::select! {
+                biased;
+                () = turn.notified() => {}
+                () = draining.cancelled() => return standing.leave(),
+                () = sleep_until(next) => if next >= end {
+                    return match standing.step_up() {
+                        Step::Go(place) => Entered::Permit(self.permit(ask.lane, place)),
+                        Step::Wait(_) => standing.leave(),
+                    };
+                },
+            }
         }
     }
 
@@ -85,8 +138,17 @@ impl LaneKeeper {
         self.lock().lanes.totals()
     }
 
+    /// What a lane does now, and the moment that its times count from.
+    pub(crate) fn figure(&self, lane: &LaneKey) -> Option<(Figure, Instant)> {
+        self.lock().lanes.figure(lane).map(|figure| (figure, self.epoch))
+    }
+
     fn permit(&self, lane: &LaneKey, place: Place) -> Permit {
         Permit { keeper: self.clone(), lane: lane.clone(), place: Some(place) }
+    }
+
+    fn now(&self) -> Duration {
+        self.epoch.elapsed()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -95,104 +157,215 @@ impl LaneKeeper {
 }
 
 impl Inner {
-    /// Lets go who is first in line, as long as there are places.
-    fn call(&mut self, lane: &LaneKey) {
-        let Some(waiting) = self.lines.get_mut(lane) else { return };
-        while let Some(first) = waiting.front() {
-            if !self.lanes.step_up(lane, first.cap) {
-                break;
-            }
-            let Some(first) = waiting.pop_front() else { break };
-            // Whoever leaves the line takes itself out of it under this lock: it still listens, or finds the call
-            // when it looks for the last time.
-            first.go.send(()).ok();
+    fn new_waiting(&mut self) -> Waiting {
+        self.next += 1;
+        Waiting { number: self.next, turn: Arc::default() }
+    }
+
+    /// Wakes who is first in the lane's line, and who is first in the hall: a place may be free.
+    fn call(&self, lane: &LaneKey) {
+        if let Some(first) = self.lines.get(lane).and_then(Line::first) {
+            first.turn.notify_one();
         }
-        if waiting.is_empty() {
-            self.lines.remove(lane);
+        self.call_hall();
+    }
+
+    fn call_hall(&self) {
+        if let Some(first) = self.hall.0.front() {
+            first.turn.notify_one();
+        }
+    }
+
+    /// Takes someone out of a lane's line, and wakes who is first then.
+    fn out_of_line(&mut self, lane: &LaneKey, came: Came, number: u64) {
+        let Some(line) = self.lines.get_mut(lane) else { return };
+        line.of(came).remove(number);
+        match line.first() {
+            Some(first) => first.turn.notify_one(),
+            None => drop(self.lines.remove(lane)),
+        }
+    }
+}
+
+impl Line {
+    fn of(&mut self, came: Came) -> &mut Queue {
+        match came {
+            Came::Back | Came::Early => &mut self.back,
+            Came::New => &mut self.new,
+        }
+    }
+
+    fn first(&self) -> Option<&Waiting> {
+        self.back.0.front().or_else(|| self.new.0.front())
+    }
+}
+
+impl Queue {
+    fn remove(&mut self, number: u64) {
+        // Numbers rise along the queue.
+        if let Ok(position) = self.0.binary_search_by_key(&number, |waiting| waiting.number) {
+            self.0.remove(position);
         }
     }
 }
 
 /// Someone in line: takes itself out of it, however it leaves.
-struct Leaving<'a> {
+struct Standing<'a> {
     keeper: &'a LaneKeeper,
-    lane: &'a LaneKey,
+    ask: &'a Ask<'a>,
     number: u64,
-    place: Option<Place>,
+    in_line: bool,
 }
 
-impl Leaving<'_> {
-    fn step_up(mut self) -> Permit {
-        Permit { keeper: self.keeper.clone(), lane: self.lane.clone(), place: self.place.take() }
-    }
-
-    fn last_look(mut self) -> Option<Permit> {
-        let called = !self.out_of_line();
-        let place = self.place.take()?;
-        if called {
-            return Some(self.keeper.permit(self.lane, place));
-        }
-        self.keeper.lock().lanes.leave(self.lane, place);
-        None
-    }
-
-    /// Whether it was still in line.
-    fn out_of_line(&self) -> bool {
+impl Standing<'_> {
+    /// Takes its place if it is first in line and there is one.
+    fn step_up(&mut self) -> Step {
+        let now = self.keeper.now();
         let mut inner = self.keeper.lock();
-        let Some(line) = inner.lines.get_mut(self.lane) else { return false };
-        let before = line.len();
-        line.retain(|standing| standing.number != self.number);
-        let was_in_line = line.len() < before;
-        if line.is_empty() {
-            inner.lines.remove(self.lane);
+        let first = inner.lines.get(self.ask.lane).and_then(Line::first).map(|first| first.number);
+        if first != Some(self.number) {
+            return Step::Wait(None);
         }
-        was_in_line
+        let step = inner.lanes.step_up(now, self.ask);
+        if matches!(step, Step::Go(_)) {
+            self.in_line = false;
+            inner.out_of_line(self.ask.lane, self.ask.came, self.number);
+        }
+        step
+    }
+
+    /// Leaves the line without a place.
+    fn leave(mut self) -> Entered {
+        match self.out() {
+            Admission::TooLate(turn) => Entered::TooLate(turn),
+            Admission::Park(park) => Entered::Park(park),
+            // A line's end is never a place, nor another line.
+            Admission::Go(_) | Admission::Line => Entered::Park(Park { wait: Duration::ZERO, down: false }),
+        }
+    }
+
+    fn out(&mut self) -> Admission {
+        self.in_line = false;
+        let now = self.keeper.now();
+        let mut inner = self.keeper.lock();
+        let admission = inner.lanes.leave(now, self.ask);
+        inner.out_of_line(self.ask.lane, self.ask.came, self.number);
+        admission
     }
 }
 
-impl Drop for Leaving<'_> {
+impl Drop for Standing<'_> {
     fn drop(&mut self) {
-        if self.place.is_none() {
-            return;
-        }
-        let in_line = self.out_of_line();
-        if let Some(place) = self.place.take() {
-            if in_line {
-                self.keeper.lock().lanes.leave(self.lane, place);
-            } else {
-                drop(self.keeper.permit(self.lane, place));
-            }
+        if self.in_line {
+            self.out();
         }
     }
 }
 
 impl Permit {
-    /// The request is over: whether the target answered at all, and how long that took. `None`: nothing was learnt.
-    pub(crate) fn finished(mut self, answered: Option<(bool, Duration)>) {
-        self.give_back(answered);
+    /// Waits for a place in the window of all lanes, if this permit needs one. Not while it is draining: `false` then.
+    pub(crate) async fn window(&mut self, draining: &CancellationToken) -> bool {
+        let Some(turn) = self.take_window_or_wait() else { return true };
+        let mut waiting = InHall { permit: self, number: turn.0 };
+        loop {
+            let first = match waiting.step_up() {
+                None => return true,
+                Some(first) => first,
+            };
+            let look = Instant::now() + LOOK_FOR_RELIEF;
+            tokio::select! {
+                biased;
+                () = turn.1.notified() => {}
+                () = draining.cancelled() => return false,
+                () = sleep_until(look), if first => {}
+            }
+        }
     }
 
-    fn give_back(&mut self, answered: Option<(bool, Duration)>) {
-        if let Some(place) = self.place.take() {
-            let mut inner = self.keeper.lock();
-            inner.lanes.finished(&self.lane, place, answered);
-            inner.call(&self.lane);
+    /// `None` when it has its place.
+    fn take_window_or_wait(&mut self) -> Option<(u64, Arc<Notify>)> {
+        let place = self.place.as_mut().filter(|place| place.needs_window)?;
+        let now = self.keeper.now();
+        let mut inner = self.keeper.lock();
+        if inner.hall.0.is_empty() && inner.lanes.take_window(now, &self.lane, place) {
+            return None;
         }
+        let waiting = inner.new_waiting();
+        let turn = (waiting.number, Arc::clone(&waiting.turn));
+        inner.hall.0.push_back(waiting);
+        Some(turn)
+    }
+
+    /// The request is over: what it says about the target. Says how the target counts now.
+    pub(crate) fn finished(mut self, heard: Heard) -> Health {
+        self.give_back(heard)
+    }
+
+    /// Whether it is the probe of a target that is down.
+    pub(crate) fn is_probe(&self) -> bool {
+        self.place.is_some_and(Place::is_probe)
+    }
+
+    fn give_back(&mut self, heard: Heard) -> Health {
+        let Some(place) = self.place.take() else { return Health::default() };
+        let now = self.keeper.now();
+        let mut inner = self.keeper.lock();
+        let health = inner.lanes.finished(now, &self.lane, place, heard);
+        inner.call(&self.lane);
+        health
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.give_back(None);
+        self.give_back(Heard::Nothing);
+    }
+}
+
+/// Someone in the hall: takes itself out of it, however it leaves.
+struct InHall<'a> {
+    permit: &'a mut Permit,
+    number: u64,
+}
+
+impl InHall<'_> {
+    /// `None` when it has its place; otherwise whether it is first.
+    fn step_up(&mut self) -> Option<bool> {
+        let now = self.permit.keeper.now();
+        let mut inner = self.permit.keeper.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.hall.0.front().map(|first| first.number) != Some(self.number) {
+            return Some(false);
+        }
+        let taken = match self.permit.place.as_mut() {
+            Some(place) => inner.lanes.take_window(now, &self.permit.lane, place),
+            None => true,
+        };
+        (!taken).then_some(true)
+    }
+}
+
+impl Drop for InHall<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.permit.keeper.lock();
+        inner.hall.remove(self.number);
+        inner.call_hall();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{HttpTarget, Target, TargetUrl};
+    use crate::{
+        domain::{HttpTarget, Target, TargetUrl},
+        policy::lane::{Limits, Rate},
+    };
 
-    const ANSWERED: Option<(bool, Duration)> = Some((true, Duration::from_millis(5)));
+    const ANSWERED: Heard = Heard::Answer { latency: Duration::from_millis(5), retry_after: None };
+    const SIZES: WindowSizes = WindowSizes { quick: 100, slow: 100, slow_bytes: 1 << 20, lines: 100 };
+
+    fn keeper(sizes: WindowSizes) -> LaneKeeper {
+        LaneKeeper::new(sizes, Duration::from_secs(1), Duration::from_secs(1))
+    }
 
     fn lane() -> LaneKey {
         let url = TargetUrl::parse("http://erp.example/").unwrap();
@@ -200,50 +373,142 @@ mod tests {
         LaneKey::of_target(&"acme".parse().unwrap(), &target)
     }
 
+    /// One request in flight, so that the others stand in line.
+    fn ask(lane: &LaneKey) -> Ask<'_> {
+        Ask {
+            lane,
+            limits: Limits { max_in_flight: 1, rate: None },
+            came: Came::New,
+            bytes: 100,
+            age: Duration::ZERO,
+            left: Duration::from_hours(1),
+            hold: false,
+        }
+    }
+
+    fn permit(entered: Entered) -> Permit {
+        let Entered::Permit(permit) = entered else { panic!("must go: {entered:?}") };
+        permit
+    }
+
+    fn in_hand(keeper: &LaneKeeper) -> (u32, u32) {
+        (keeper.totals().in_flight, keeper.totals().in_line)
+    }
+
     #[tokio::test(start_paused = true)]
     async fn who_stands_in_line_goes_in_order_as_places_come_free() {
-        let (keeper, draining, lane) = (LaneKeeper::new(100, Duration::from_secs(1)), CancellationToken::new(), lane());
-        let first = keeper.enter(&lane, 1, &draining).await.unwrap();
-        let second = keeper.enter(&lane, 1, &draining);
+        let (keeper, draining, lane) = (keeper(SIZES), CancellationToken::new(), lane());
+        let ask = ask(&lane);
+        let first = permit(keeper.enter(&ask, &draining).await);
+        let second = keeper.enter(&ask, &draining);
         tokio::pin!(second);
         assert!(futures_util::poll!(&mut second).is_pending());
         first.finished(ANSWERED);
-        let second = second.await.unwrap();
-        assert_eq!((keeper.totals().in_flight, keeper.totals().in_line), (1, 0));
+        let second = permit(second.await);
+        assert_eq!(in_hand(&keeper), (1, 0));
         second.finished(ANSWERED);
-        assert_eq!((keeper.totals().in_flight, keeper.totals().in_line), (0, 0));
+        assert_eq!(in_hand(&keeper), (0, 0));
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_stood_in_line_for_too_long_leaves_it() {
-        let (keeper, draining, lane) = (LaneKeeper::new(100, Duration::from_secs(1)), CancellationToken::new(), lane());
-        let _first = keeper.enter(&lane, 1, &draining).await.unwrap();
-        assert!(keeper.enter(&lane, 1, &draining).await.is_none());
-        assert_eq!((keeper.totals().in_flight, keeper.totals().in_line), (1, 0));
+        let (keeper, draining, lane) = (keeper(SIZES), CancellationToken::new(), lane());
+        let ask = ask(&lane);
+        let _first = permit(keeper.enter(&ask, &draining).await);
+        assert!(matches!(keeper.enter(&ask, &draining).await, Entered::Park(_)));
+        assert_eq!(in_hand(&keeper), (1, 0));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_stop_empties_the_line_at_once() {
-        let (keeper, draining, lane) = (LaneKeeper::new(100, Duration::from_secs(1)), CancellationToken::new(), lane());
-        let _first = keeper.enter(&lane, 1, &draining).await.unwrap();
+        let (keeper, draining, lane) = (keeper(SIZES), CancellationToken::new(), lane());
+        let ask = ask(&lane);
+        let _first = permit(keeper.enter(&ask, &draining).await);
         draining.cancel();
         let before = tokio::time::Instant::now();
-        assert!(keeper.enter(&lane, 1, &draining).await.is_none());
+        assert!(matches!(keeper.enter(&ask, &draining).await, Entered::Park(_)));
         assert_eq!(before.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
     async fn someone_in_line_who_is_dropped_leaves_no_trace() {
-        let (keeper, draining, lane) = (LaneKeeper::new(100, Duration::from_secs(1)), CancellationToken::new(), lane());
-        let first = keeper.enter(&lane, 1, &draining).await.unwrap();
+        let (keeper, draining, lane) = (keeper(SIZES), CancellationToken::new(), lane());
+        let ask = ask(&lane);
+        let first = permit(keeper.enter(&ask, &draining).await);
         {
-            let second = keeper.enter(&lane, 1, &draining);
+            let second = keeper.enter(&ask, &draining);
             tokio::pin!(second);
             assert!(futures_util::poll!(&mut second).is_pending());
             // Called, but dropped before it heard of it.
             first.finished(ANSWERED);
             assert_eq!(keeper.totals().in_flight, 1);
         }
-        assert_eq!((keeper.totals().in_flight, keeper.totals().in_line), (0, 0));
+        assert_eq!(in_hand(&keeper), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_came_back_goes_before_who_is_new() {
+        let (keeper, draining, lane) = (keeper(SIZES), CancellationToken::new(), lane());
+        let new = ask(&lane);
+        let back = Ask { came: Came::Back, ..new };
+        let first = permit(keeper.enter(&new, &draining).await);
+        let (second, third) = (keeper.enter(&new, &draining), keeper.enter(&back, &draining));
+        tokio::pin!(second, third);
+        assert!(futures_util::poll!(&mut second).is_pending());
+        assert!(futures_util::poll!(&mut third).is_pending());
+        first.finished(ANSWERED);
+        assert!(futures_util::poll!(&mut second).is_pending());
+        let third = permit(third.await);
+        third.finished(ANSWERED);
+        permit(second.await).finished(ANSWERED);
+        assert_eq!(in_hand(&keeper), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_moves_at_the_lanes_rate_though_nothing_else_happens() {
+        let (keeper, draining, lane) = (keeper(SIZES), CancellationToken::new(), lane());
+        let rate = Some(Rate { interval: Duration::from_millis(100), burst: std::num::NonZeroU32::MIN });
+        let ask = Ask { limits: Limits { max_in_flight: 32, rate }, ..ask(&lane) };
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let begun = Instant::now();
+        let entering = (0..5).map(|_| async {
+            let permit = permit(keeper.enter(&ask, &draining).await);
+            (begun.elapsed().as_millis() / 100, permit)
+        });
+        let entered = futures_util::future::join_all(entering).await;
+        assert_eq!(entered.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_the_window_goes_in_order_and_a_stop_ends_the_wait() {
+        let sizes = WindowSizes { quick: 1, ..SIZES };
+        let (keeper, draining, lane) = (keeper(sizes), CancellationToken::new(), lane());
+        let ask = Ask { limits: Limits { max_in_flight: 32, rate: None }, ..ask(&lane) };
+        permit(keeper.enter(&ask, &draining).await).finished(ANSWERED);
+        let mut permits = Vec::new();
+        for _ in 0..4 {
+            permits.push(permit(keeper.enter(&ask, &draining).await));
+        }
+        let (mut fourth, mut third, mut second, mut first) =
+            (permits.pop().unwrap(), permits.pop().unwrap(), permits.pop().unwrap(), permits.pop().unwrap());
+        assert!(first.window(&draining).await);
+        {
+            let waiting = second.window(&draining);
+            tokio::pin!(waiting);
+            assert!(futures_util::poll!(&mut waiting).is_pending());
+            let behind = third.window(&draining);
+            tokio::pin!(behind);
+            assert!(futures_util::poll!(&mut behind).is_pending());
+            first.finished(ANSWERED);
+            assert!(waiting.await);
+            assert!(futures_util::poll!(&mut behind).is_pending(), "one place, one permit");
+        }
+        // The third gave up: the fourth is next.
+        second.finished(ANSWERED);
+        assert!(fourth.window(&draining).await);
+        draining.cancel();
+        assert!(!third.window(&draining).await);
+        drop((third, fourth));
+        assert_eq!(in_hand(&keeper), (0, 0));
     }
 }

@@ -16,12 +16,13 @@ mod ports;
 mod register;
 mod settle;
 mod trial;
+mod turn;
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::watch,
     time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -38,7 +39,7 @@ use crate::{
     artifacts::ArtifactStore,
     broker::{Acked, BrokerOutbox, Confirmed, Inbound, Receipt, Source, Standing},
     domain::{Owed, Timestamp, now},
-    policy::wait::Tier,
+    policy::{lane::WindowSizes, wait::Tier},
     store::Snapshot,
 };
 
@@ -58,8 +59,11 @@ pub struct FlowSettings {
     pub delay_unit: Duration,
     /// Ends the waiting of a delivery whose subscription is not known.
     pub max_age: Duration,
-    /// How many deliveries may be in flight at once.
+    /// How many deliveries may be in flight at once to targets that answer quickly. Those that are slow or silent have a
+    /// window of their own, three times as wide.
     pub window: u32,
+    /// How many bytes of events may be held for those that are slow or silent.
+    pub slow_bytes: u64,
 }
 
 /// How the flow is told to stop.
@@ -78,7 +82,6 @@ pub struct Flow<C> {
     subscriptions: Arc<dyn Directory>,
     artifacts: Option<ArtifactStore>,
     lanes: LaneKeeper,
-    window: Semaphore,
     register: Arc<Register>,
     publishing: watch::Receiver<Standing>,
     settings: FlowSettings,
@@ -98,13 +101,15 @@ impl<C: Courier> Flow<C> {
         stop: StopSignals,
     ) -> Self {
         let patience = settings.delay_unit.min(Duration::from_secs(1));
+        let quick = settings.window.max(1);
+        let sizes =
+            WindowSizes { quick, slow: quick.saturating_mul(3), slow_bytes: settings.slow_bytes, lines: quick };
         Self {
             outbox,
             courier,
             subscriptions,
             artifacts: None,
-            lanes: LaneKeeper::new(settings.window, patience),
-            window: Semaphore::new(usize::try_from(settings.window).unwrap_or(Semaphore::MAX_PERMITS).max(1)),
+            lanes: LaneKeeper::new(sizes, settings.delay_unit, patience),
             register: Arc::new(Register::new()),
             publishing,
             settings,

@@ -74,6 +74,19 @@ impl Told {
         }
     }
 
+    /// A delivery waits for a target that is down, and spends no attempt.
+    pub(super) fn deferred(owed: Owed, subscription: Arc<Subscription>, next: Timestamp) -> Self {
+        let error = owed.last_error.map(|kind| (kind, "the target is down; no attempt is spent on it".to_owned()));
+        Self {
+            owed,
+            subscription: Some(subscription),
+            outcome: Outcome::Deferred,
+            error,
+            attempt: None,
+            next_attempt_at: Some(next),
+        }
+    }
+
     /// Which attempt it is about.
     pub(super) fn made(&self) -> Made {
         Made { round: self.owed.round, attempt: self.owed.attempts }

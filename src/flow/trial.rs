@@ -9,11 +9,16 @@ use http::Method;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{Flow, carry::heard, intake::Work, ports::Courier};
+use super::{
+    Flow,
+    intake::Work,
+    ports::Courier,
+    turn::{self, Turn},
+};
 use crate::{
     broker::codec,
     domain::{
-        Answer, Attempt, DeliveryId, DocumentEvent, EventName, Subscription, TRIAL_PREFIX, Target, Timestamp, Trial,
+        Answer, Attempt, DeliveryId, DocumentEvent, EventName, Owed, Subscription, TRIAL_PREFIX, Target, Timestamp, Trial,
         now,
     },
     payload::sample,
@@ -95,16 +100,16 @@ impl<C: Courier> Flow<C> {
         check(subscription, name, confirm_method)?;
         let work = sample_work(subscription, name, now()).ok_or(TrialRefused::NoSample)?;
         let draining = &self.stop.draining;
-        let place = self.lanes.enter(&subscription.lane, subscription.max_in_flight, draining);
-        let permit = place.await.ok_or(TrialRefused::Busy)?;
-        let place = self.couriers_place(subscription).await.ok_or(TrialRefused::Busy)?;
-        let window = timeout(self.patience, self.window.acquire()).await.map_err(|_elapsed| TrialRefused::Busy)?;
-        if draining.is_cancelled() || window.is_err() {
-            return Err(TrialRefused::Stopping);
-        }
+        let ask = turn::ask(subscription, &Owed::first(subscription.id.clone()), work.raw.len(), Duration::ZERO);
+        let coming = timeout(self.patience * 2, self.turn(&ask, subscription));
+        let (permit, place) = match coming.await {
+            Ok(Turn::Come(permit, place)) if !draining.is_cancelled() => (permit, place),
+            Ok(Turn::Come(..) | Turn::Stopping) => return Err(TrialRefused::Stopping),
+            Ok(Turn::Park(_) | Turn::TooLate(_)) | Err(_) => return Err(TrialRefused::Busy),
+        };
         let delivery = DeliveryId::of(&work.event.id, &subscription.id);
         let attempt = self.attempt(&work, subscription, (delivery, 1), place).await;
-        permit.finished(heard(&attempt));
+        permit.finished(turn::heard(&attempt));
         let Attempt { started_at, latency, answer } = attempt;
         tracing::info!(
             subscription.id = %subscription.id, organization.id = %subscription.organization,

@@ -1,0 +1,105 @@
+//! A delivery's turn: its place in its lane, one with the courier, and one in the window that all lanes share.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::{
+    Flow,
+    lanes::{Entered, Permit},
+    ports::Courier,
+};
+use crate::{
+    domain::{Answer, Attempt, FailureKind, Owed, Subscription, Wait, WhileDown},
+    policy::lane::{Ask, Came, Heard, Limits, Park, Rate},
+};
+
+/// Whether a delivery may be tried now.
+pub(super) enum Turn<P> {
+    /// It may: these are its places.
+    Come(Permit, P),
+    /// Not now.
+    Park(Park),
+    /// Its turn would come when it is too old: after so long.
+    TooLate(Duration),
+    /// The service stops: nothing new begins.
+    Stopping,
+}
+
+impl<C: Courier> Flow<C> {
+    /// Asks for a turn, and waits a little where there is a line.
+    pub(super) async fn turn(&self, ask: &Ask<'_>, subscription: &Subscription) -> Turn<C::Place> {
+        let draining = &self.stop.draining;
+        let mut permit = match self.lanes.enter(ask, draining).await {
+            Entered::Permit(permit) => permit,
+            Entered::Park(park) => return Turn::Park(park),
+            Entered::TooLate(turn) => return Turn::TooLate(turn),
+        };
+        // One with the courier before one in the window: who waits for a channel keeps no webhook waiting.
+        let place = tokio::select! {
+            biased;
+            place = timeout(self.patience, self.courier.place(subscription)) => place.ok(),
+            () = draining.cancelled() => return Turn::Stopping,
+        };
+        let Some(place) = place else {
+            return Turn::Park(Park { wait: self.settings.delay_unit, down: false });
+        };
+        if permit.window(draining).await { Turn::Come(permit, place) } else { Turn::Stopping }
+    }
+}
+
+/// What a delivery asks its lane.
+pub(super) fn ask<'a>(subscription: &'a Subscription, owed: &Owed, bytes: usize, age: Duration) -> Ask<'a> {
+    Ask {
+        lane: &subscription.lane,
+        limits: limits(subscription),
+        came: match owed.wait {
+            Wait::Limit if owed.units_left > 0 => Came::Early,
+            Wait::Limit if owed.hop > 0 => Came::Back,
+            Wait::Limit | Wait::Retry => Came::New,
+        },
+        bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
+        age,
+        left: subscription.retry.max_age.saturating_sub(age),
+        hold: subscription.retry.while_down == WhileDown::Hold,
+    }
+}
+
+/// The limits of a subscription's lane.
+fn limits(subscription: &Subscription) -> Limits {
+    let rate = subscription.rate_limit.map(|limit| Rate { interval: limit.interval(), burst: limit.burst() });
+    Limits { max_in_flight: subscription.max_in_flight, rate }
+}
+
+/// What an attempt says about its target. Our own doing says nothing, and neither does a login or an artifact store that
+/// failed: that is quite another server.
+pub(super) fn heard(attempt: &Attempt) -> Heard {
+    let answer = |retry_after| Heard::Answer { latency: attempt.latency, retry_after };
+    match &attempt.answer {
+        Answer::Response { retry_after, .. } => answer(*retry_after),
+        Answer::Taken | Answer::Refused { .. } => answer(None),
+        Answer::None { kind: FailureKind::Interrupted | FailureKind::Auth | FailureKind::Internal, .. }
+        | Answer::Unsendable { .. } => Heard::Nothing,
+        Answer::None { .. } => Heard::Silence,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::now;
+
+    #[test]
+    fn only_the_targets_own_silence_speaks_against_it() {
+        let latency = Duration::from_millis(5);
+        for (kind, expected) in [
+            (FailureKind::Auth, Heard::Nothing),
+            (FailureKind::Interrupted, Heard::Nothing),
+            (FailureKind::Internal, Heard::Nothing),
+            (FailureKind::Timeout, Heard::Silence),
+        ] {
+            let answer = Answer::None { kind, text: String::new() };
+            assert_eq!(heard(&Attempt { started_at: now(), latency, answer }), expected, "{kind}");
+        }
+    }
+}

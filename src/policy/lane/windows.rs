@@ -1,0 +1,160 @@
+//! What all lanes share: the window of requests in flight, and a second one that everything slow or silent must do with.
+//!
+//! A quick lane needs a place for moments; one that is slow, or gives no answer, keeps it for as long as its deadline. So
+//! they never take places from each other: slow and silent lanes hold at most so many places, and so many bytes, together.
+//! A lane's first place there comes before any other lane's second.
+
+/// How a lane takes part in the windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    /// It answers, and quickly.
+    Quick,
+    /// It answers, and slowly.
+    Slow,
+    /// It does not answer, or was never tried.
+    Suspect,
+}
+
+/// How large the windows are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WindowSizes {
+    /// Requests in flight at quick lanes.
+    pub quick: u32,
+    /// Requests in flight at all others.
+    pub slow: u32,
+    /// Bytes of events that those others hold.
+    pub slow_bytes: u64,
+    /// Deliveries in all lines together.
+    pub lines: u32,
+}
+
+/// The places of one lane in the windows.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Held {
+    pub(super) quick: u32,
+    quick_bytes: u64,
+    pub(super) slow: u32,
+    slow_bytes: u64,
+}
+
+/// The windows.
+#[derive(Debug)]
+pub(super) struct Windows {
+    pub(super) sizes: WindowSizes,
+    quick: u32,
+    slow: u32,
+    slow_bytes: u64,
+    /// Lanes that hold any of the slow places.
+    slow_lanes: u32,
+    pub(super) in_line: u32,
+}
+
+impl Windows {
+    pub(super) fn new(sizes: WindowSizes) -> Self {
+        Self { sizes, quick: 0, slow: 0, slow_bytes: 0, slow_lanes: 0, in_line: 0 }
+    }
+
+    /// How many slow places a lane that wants one more may count on: its part of them. Those that give no answer leave most
+    /// of them to others.
+    pub(super) fn part(&self, held: Held, class: Class) -> f64 {
+        let lanes = f64::from(self.slow_lanes + u32::from(held.slow == 0));
+        let places = f64::from(self.sizes.slow);
+        match class {
+            Class::Quick => f64::from(self.sizes.quick),
+            Class::Slow => places / lanes,
+            Class::Suspect => places / lanes / 4.0,
+        }
+    }
+
+    /// Whether a lane of this class may have one more place.
+    pub(super) fn has_room(&self, held: Held, class: Class, bytes: u64) -> bool {
+        if class == Class::Quick {
+            return true; // It waits for its place in the quick window.
+        }
+        let fits = self.slow_bytes == 0 || self.slow_bytes.saturating_add(bytes) <= self.sizes.slow_bytes;
+        let is_free = match held.slow {
+            0 => self.slow < self.sizes.slow,
+            // The last quarter is for first places.
+            more => self.slow < self.sizes.slow - self.sizes.slow / 4 && f64::from(more) < self.part(held, class),
+        };
+        fits && is_free
+    }
+
+    /// Whether the quick window is full.
+    pub(super) fn is_full(&self) -> bool {
+        self.quick >= self.sizes.quick
+    }
+
+    pub(super) fn take_quick(&mut self, held: &mut Held, bytes: u64) {
+        self.quick += 1;
+        held.quick += 1;
+        held.quick_bytes += bytes;
+    }
+
+    pub(super) fn take_slow(&mut self, held: &mut Held, bytes: u64) {
+        self.slow_lanes += u32::from(held.slow == 0);
+        self.slow += 1;
+        self.slow_bytes += bytes;
+        held.slow += 1;
+        held.slow_bytes += bytes;
+    }
+
+    /// A request is over: one of the lane's places is free. A lane's places are all alike.
+    pub(super) fn give_back(&mut self, held: &mut Held, bytes: u64) {
+        if held.slow > 0 {
+            held.slow -= 1;
+            // The last place takes all bytes with it.
+            let bytes = if held.slow == 0 { held.slow_bytes } else { bytes.min(held.slow_bytes) };
+            held.slow_bytes -= bytes;
+            self.slow -= 1;
+            self.slow_bytes -= bytes;
+            self.slow_lanes -= u32::from(held.slow == 0);
+        } else if held.quick > 0 {
+            held.quick -= 1;
+            held.quick_bytes = if held.quick == 0 { 0 } else { held.quick_bytes.saturating_sub(bytes) };
+            self.quick -= 1;
+        }
+    }
+
+    /// The lane has fallen silent: what it holds of the quick window is given to others, and counts with the slow.
+    pub(super) fn demote(&mut self, held: &mut Held) {
+        if held.quick == 0 {
+            return;
+        }
+        self.slow_lanes += u32::from(held.slow == 0);
+        self.quick -= held.quick;
+        self.slow += held.quick;
+        self.slow_bytes += held.quick_bytes;
+        held.slow += held.quick;
+        held.slow_bytes += held.quick_bytes;
+        (held.quick, held.quick_bytes) = (0, 0);
+    }
+
+    /// The lane answers quickly: what it holds of the slow places counts no more.
+    pub(super) fn clear(&mut self, held: &mut Held) {
+        if held.slow == 0 {
+            return;
+        }
+        self.slow -= held.slow;
+        self.slow_bytes -= held.slow_bytes;
+        self.slow_lanes -= 1;
+        (held.slow, held.slow_bytes) = (0, 0);
+    }
+
+    /// How long a line may be, beside the others: half of what is left for lines.
+    pub(super) fn longest_line(&self) -> u32 {
+        (self.sizes.lines.saturating_sub(self.in_line) / 2).max(1)
+    }
+
+    #[cfg(test)]
+    pub(super) fn sums(&self) -> (u32, u32, u64, u32) {
+        (self.quick, self.slow, self.slow_bytes, self.slow_lanes)
+    }
+}
+
+#[cfg(test)]
+impl Held {
+    pub(super) fn sums(&self) -> (u32, u32, u64, u32) {
+        (self.quick, self.slow, self.slow_bytes, u32::from(self.slow > 0))
+    }
+}
