@@ -7,7 +7,7 @@ use std::{fmt::Write as _, fs, hint::black_box, path::Path, sync::Arc, time::Dur
 
 use anyhow::{Context as _, Result};
 use docrelay::{
-    domain::{DocumentEvent, Happening, RetryOn, RetryPolicy},
+    domain::{DocumentEvent, Happening, RetryOn, RetryPolicy, WhileDown},
     flow::matching::matches,
     store::{Defaults, Snapshot, parse},
 };
@@ -75,6 +75,7 @@ fn subscriptions(size: usize) -> Result<Vec<docrelay::domain::Subscription>> {
         backoff: Duration::from_secs(2),
         max_attempts: 10,
         max_age: Duration::from_hours(24),
+        while_down: WhileDown::Count,
     };
     let defaults =
         Defaults { timeout: Duration::from_secs(15), retry, max_in_flight: 32, links: true, exchanges: Arc::default() };

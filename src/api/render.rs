@@ -29,6 +29,7 @@ pub(super) fn in_force(subscription: &Subscription) -> Json {
         auth: _,
         signing_secrets: _,
         retry,
+        rate_limit: _,
         max_in_flight,
         lane: _,
         state,
@@ -116,7 +117,7 @@ fn in_force_of_webhook(target: &HttpTarget) -> Value {
 }
 
 fn in_force_of_retry(retry: &RetryPolicy) -> Value {
-    let RetryPolicy { on, backoff, max_attempts, max_age } = retry;
+    let RetryPolicy { on, backoff, max_attempts, max_age, while_down: _ } = retry;
     let on = match on {
         RetryOn::AnyFailure => "any_failure",
         RetryOn::NoResponse => "no_response",

@@ -5,10 +5,14 @@ mod delivery;
 mod event;
 mod exchange;
 mod ids;
+mod limit;
 mod outcome;
 mod payload;
 mod placeholder;
+mod retry;
 mod secret;
+#[cfg(test)]
+mod shipped;
 mod subscription;
 mod time;
 mod trial;
@@ -26,15 +30,17 @@ pub use self::{
         BadExchange, EXCHANGE_CHANNELS, ExchangeName, ExchangePolicy, ExchangeRefused, MAX_AMQP_NAME_BYTES, RoutingKey,
     },
     ids::{BadId, DocumentId, EventId, InboxId, MAX_ID_BYTES, OrganizationId, ProjectId, SubscriptionId},
+    limit::{BURST, BadRateLimit, PER_SECOND, RateLimit},
     outcome::{
         Answer, Attempt, DeliveryResult, DocumentState, FailureKind, InvalidReason, Outcome, SubscriptionDisabled,
     },
     payload::{FileExport, FileLink, Payload},
     placeholder::{PLACEHOLDER, continues_a_word, has_placeholder},
+    retry::{MAX_RETRY_AGE, PlanDoesNotFit, RetryOn, RetryPolicy, WhileDown},
     secret::Secret,
     subscription::{
-        AmqpTarget, BadTarget, Fingerprint, HttpTarget, LaneKey, MAX_RETRY_AGE, OPEN_HEADERS, PlanDoesNotFit,
-        RESERVED_HEADER_PREFIXES, RESERVED_HEADERS, RetryOn, RetryPolicy, State, Subscription, Target, TargetUrl,
+        AmqpTarget, BadTarget, Fingerprint, HttpTarget, LaneKey, OPEN_HEADERS, RESERVED_HEADER_PREFIXES,
+        RESERVED_HEADERS, State, Subscription, Target, TargetUrl,
     },
     time::{Timestamp, now},
     trial::{TRIAL_PREFIX, Trial},

@@ -165,12 +165,7 @@ mod tests {
     use crate::domain::RetryOn;
 
     fn policy() -> RetryPolicy {
-        RetryPolicy {
-            on: RetryOn::AnyFailure,
-            backoff: Duration::from_secs(2),
-            max_attempts: 10,
-            max_age: Duration::from_hours(24),
-        }
+        RetryPolicy::shipped()
     }
 
     fn status(status: u16) -> Answer {

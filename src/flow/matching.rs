@@ -30,8 +30,7 @@ mod tests {
 
     use super::*;
     use crate::domain::{
-        Auth, EventName, Happening, HttpTarget, InboxId, LaneKey, OrganizationId, Payload, ProjectId, RetryOn,
-        RetryPolicy, State, Target, TargetUrl,
+        EventName, Happening, HttpTarget, InboxId, OrganizationId, ProjectId, State, Target, TargetUrl,
     };
 
     /// What decides about a match.
@@ -50,25 +49,11 @@ mod tests {
         let target = Target::Http(HttpTarget::post(url, Duration::from_secs(15)));
         Subscription {
             id: format!("s{id}").parse().unwrap(),
-            name: String::new(),
-            lane: LaneKey::of_target(&organization, &target),
-            organization,
             inboxes: wanted.inboxes.iter().map(|inbox| inbox.parse().unwrap()).collect(),
             projects: wanted.projects.iter().map(|project| project.parse().unwrap()).collect(),
             events: wanted.events.iter().copied().collect(),
-            payload: Payload::ContractFit,
-            file: None,
-            target,
-            auth: Auth::Fixed,
-            signing_secrets: Vec::new(),
-            retry: RetryPolicy {
-                on: RetryOn::AnyFailure,
-                backoff: Duration::from_secs(2),
-                max_attempts: 10,
-                max_age: Duration::from_hours(24),
-            },
-            max_in_flight: 32,
             state: State::enabled(wanted.enabled),
+            ..Subscription::shipped(organization, target)
         }
     }
 

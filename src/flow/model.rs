@@ -29,9 +29,8 @@ use crate::{
     },
     config::BrokerConfig,
     domain::{
-        Answer, Attempt, Auth, DeliveryId, DocumentEvent, EventName, FailureKind, Happening, HttpTarget, LaneKey,
-        Outcome, Payload, RetryOn, RetryPolicy, Secret, State, Subscription, SubscriptionDisabled, SubscriptionId,
-        Target, TargetUrl, Timestamp, now,
+        Answer, Attempt, DeliveryId, DocumentEvent, FailureKind, Happening, HttpTarget, Outcome, RetryPolicy, Secret,
+        State, Subscription, SubscriptionDisabled, SubscriptionId, Target, TargetUrl, Timestamp, now,
     },
     store::{Edits, Snapshot},
 };
@@ -501,25 +500,9 @@ fn subscription(n: usize) -> Subscription {
     let target = Target::Http(HttpTarget::post(url, Duration::from_secs(15)));
     Subscription {
         id: format!("subscription-{n}").parse().unwrap(),
-        name: String::new(),
-        lane: LaneKey::of_target(&organization, &target),
-        organization,
-        inboxes: Vec::new(),
-        projects: Vec::new(),
-        events: EventName::ALL.into_iter().collect(),
-        payload: Payload::ContractFit,
-        file: None,
-        target,
-        auth: Auth::Fixed,
-        signing_secrets: Vec::new(),
-        retry: RetryPolicy {
-            on: RetryOn::AnyFailure,
-            backoff: Duration::from_secs(2),
-            max_attempts: MAX_ATTEMPTS,
-            max_age: Duration::from_hours(24),
-        },
+        retry: RetryPolicy { max_attempts: MAX_ATTEMPTS, ..RetryPolicy::shipped() },
         max_in_flight: 2,
-        state: State::Enabled,
+        ..Subscription::shipped(organization, target)
     }
 }
 

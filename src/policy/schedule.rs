@@ -35,15 +35,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::RetryOn;
 
     fn default_policy() -> RetryPolicy {
-        RetryPolicy {
-            on: RetryOn::AnyFailure,
-            backoff: Duration::from_secs(2),
-            max_attempts: 10,
-            max_age: Duration::from_hours(24),
-        }
+        RetryPolicy::shipped()
     }
 
     #[test]
@@ -77,7 +71,8 @@ mod tests {
 
         #[test]
         fn no_attempt_number_overflows(failed in any::<u32>(), max in any::<u32>(), backoff in any::<u64>()) {
-            let policy = RetryPolicy { on: RetryOn::AnyFailure, backoff: Duration::from_secs(backoff), max_attempts: max, max_age: Duration::MAX };
+            let (backoff, max_age) = (Duration::from_secs(backoff), Duration::MAX);
+            let policy = RetryPolicy { backoff, max_attempts: max, max_age, ..RetryPolicy::shipped() };
             let wait = wait_after(failed, &policy, None);
             prop_assert_eq!(wait.is_none(), failed >= max);
         }

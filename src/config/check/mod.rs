@@ -24,7 +24,7 @@ use super::{
     read::{Reader, size},
 };
 use crate::{
-    domain::{RetryOn, RetryPolicy, Secret},
+    domain::{RetryOn, RetryPolicy, Secret, WhileDown},
     secrets::{BadKey, Key, KeyRing},
 };
 
@@ -147,6 +147,7 @@ fn check_together(read: &mut Reader<'_>, config: &Config) {
         backoff: delivery.backoff,
         max_attempts: delivery.max_attempts,
         max_age: delivery.max_age,
+        while_down: WhileDown::default(),
     };
     if read.are_sound(&["delivery.backoff", "delivery.max_attempts", "delivery.max_age"])
         && let Err(misfit) = plan.check()

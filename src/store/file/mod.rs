@@ -18,7 +18,7 @@ use crate::{
     config::{Config, did_you_mean, ranges},
     domain::{
         BadId, EventName, EventSet, ExchangePolicy, LaneKey, Payload, RetryOn, RetryPolicy, State, Subscription,
-        SubscriptionId, Target,
+        SubscriptionId, Target, WhileDown,
     },
 };
 
@@ -72,6 +72,7 @@ impl From<&Config> for Defaults {
                 backoff: config.delivery.backoff,
                 max_attempts: config.delivery.max_attempts,
                 max_age: config.delivery.max_age,
+                while_down: WhileDown::default(),
             },
             max_in_flight: config.limits.max_in_flight,
             links: config.artifacts.place.is_some(),
@@ -184,6 +185,7 @@ fn subscription(
         auth: given?.auth,
         signing_secrets: signing_secrets?,
         retry: retry?,
+        rate_limit: None,
         max_in_flight,
         lane,
         state: State::enabled(enabled?),
@@ -280,7 +282,13 @@ fn retry(
         table.get("max_attempts").map_or(Some(defaults.retry.max_attempts), |at| at.number(ranges::ATTEMPTS, notes));
     let max_age = table.get("max_age").map_or(Some(defaults.retry.max_age), |at| at.duration(ranges::AGE, notes));
     let on = table.get("on").map_or(Some(on), |at| retry_on(&at, notes));
-    let policy = RetryPolicy { on: on?, backoff: backoff?, max_attempts: max_attempts?, max_age: max_age? };
+    let policy = RetryPolicy {
+        on: on?,
+        backoff: backoff?,
+        max_attempts: max_attempts?,
+        max_age: max_age?,
+        while_down: defaults.retry.while_down,
+    };
     policy.check().map_err(|misfit| at.problem(notes, misfit.to_string())).ok()?;
     Some(policy)
 }

@@ -15,12 +15,7 @@ pub(in crate::store) fn defaults() -> Defaults {
     let exchanges = ExchangePolicy::new("docrelay", own.map(str::to_owned), [allowed]);
     Defaults {
         timeout: Duration::from_secs(15),
-        retry: RetryPolicy {
-            on: RetryOn::AnyFailure,
-            backoff: Duration::from_secs(2),
-            max_attempts: 10,
-            max_age: Duration::from_hours(24),
-        },
+        retry: RetryPolicy::shipped(),
         max_in_flight: 32,
         links: true,
         exchanges: Arc::new(exchanges),
@@ -110,7 +105,8 @@ subscriptions:
             on: RetryOn::AnyFailure,
             backoff: Duration::from_millis(500),
             max_attempts: 3,
-            max_age: Duration::from_hours(7 * 24)
+            max_age: Duration::from_hours(7 * 24),
+            while_down: WhileDown::Count,
         }
     );
     assert_eq!(subscription.max_in_flight, 8);

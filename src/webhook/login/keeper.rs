@@ -132,9 +132,7 @@ mod tests {
     use http::{HeaderMap, Method};
 
     use super::*;
-    use crate::domain::{
-        EventName, HttpTarget, LaneKey, Login, Payload, RetryOn, RetryPolicy, State, Target, TargetUrl, TokenSource,
-    };
+    use crate::domain::{HttpTarget, Login, Target, TargetUrl, TokenSource};
 
     fn subscription(id: &str, scheme: &str) -> Subscription {
         let (organization, url) = ("acme".parse().unwrap(), TargetUrl::parse("https://h/").unwrap());
@@ -149,25 +147,8 @@ mod tests {
         let target = Target::Http(HttpTarget::post(url, Duration::from_secs(15)));
         Subscription {
             id: id.parse().unwrap(),
-            name: String::new(),
-            lane: LaneKey::of_target(&organization, &target),
-            organization,
-            inboxes: vec![],
-            projects: vec![],
-            events: EventName::ALL.into_iter().collect(),
-            payload: Payload::ContractFit,
-            file: None,
-            target,
             auth: Auth::Token(Box::new(TokenSource::Login(login))),
-            signing_secrets: vec![],
-            retry: RetryPolicy {
-                on: RetryOn::AnyFailure,
-                backoff: Duration::from_secs(2),
-                max_attempts: 10,
-                max_age: Duration::from_hours(24),
-            },
-            max_in_flight: 32,
-            state: State::Enabled,
+            ..Subscription::shipped(organization, target)
         }
     }
 

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use docrelay::domain::{Auth, EventName, LaneKey, Payload, RetryOn, RetryPolicy, State, Subscription, Target};
+use docrelay::domain::{
+    Auth, EventName, LaneKey, Payload, RetryOn, RetryPolicy, State, Subscription, Target, WhileDown,
+};
 
 /// An organization's subscription `sub` to every event.
 pub(crate) fn subscription_of(organization: &str, payload: Payload, target: Target) -> Subscription {
@@ -25,7 +27,9 @@ pub(crate) fn subscription_of(organization: &str, payload: Payload, target: Targ
             backoff: Duration::from_secs(2),
             max_attempts: 10,
             max_age: Duration::from_hours(24),
+            while_down: WhileDown::Count,
         },
+        rate_limit: None,
         max_in_flight: 32,
         state: State::Enabled,
     }
