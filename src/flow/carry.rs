@@ -85,7 +85,9 @@ impl<C: Courier> Flow<C> {
             Turn::Park(park) => return self.wait_for_a_turn(work, stay, owed, subscription, park),
             Turn::TooLate(turn) => {
                 let ending = decide::turn_too_late(turn, &subscription.retry);
-                return self.conclude(work, stay, Told::without_attempt(owed, Some(subscription.clone()), ending)).await;
+                return self
+                    .conclude(work, stay, Told::without_attempt(owed, Some(subscription.clone()), ending))
+                    .await;
             }
             Turn::Stopping => return later(stay, self.waiting(owed, Wait::Limit, self.settings.delay_unit), None),
         };

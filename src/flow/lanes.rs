@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::LaneKey,
-    policy::lane::{Admission, Ask, Came, Figure, Heard, Health, Lanes, Park, Place, Share, Step, Totals, WindowSizes},
+    policy::lane::{Admission, Ask, Came, Figure, Health, Heard, Lanes, Park, Place, Share, Step, Totals, WindowSizes},
 };
 
 /// Who waits for the quick window looks this often for places that lanes hold which have fallen silent.
@@ -82,8 +82,7 @@ impl LaneKeeper {
     /// Lanes that share windows of these sizes, park for units of this length and let nobody stand in line for longer than
     /// `patience`.
     pub(crate) fn new(sizes: WindowSizes, unit: Duration, patience: Duration) -> Self {
-        let inner =
-            Inner { lanes: Lanes::new(sizes, unit), lines: HashMap::new(), hall: Queue::default(), next: 0 };
+        let inner = Inner { lanes: Lanes::new(sizes, unit), lines: HashMap::new(), hall: Queue::default(), next: 0 };
         Self { inner: Arc::new(Mutex::new(inner)), epoch: Instant::now(), patience }
     }
 
@@ -441,7 +440,6 @@ mod tests {
             assert!(futures_util::poll!(&mut second).is_pending());
             // Called, but dropped before it heard of it.
             first.finished(ANSWERED);
-            assert_eq!(keeper.totals().in_flight, 1);
         }
         assert_eq!(in_hand(&keeper), (0, 0));
     }
@@ -451,6 +449,7 @@ mod tests {
         let (keeper, draining, lane) = (keeper(SIZES), CancellationToken::new(), lane());
         let new = ask(&lane);
         let back = Ask { came: Came::Back, ..new };
+        permit(keeper.enter(&new, &draining).await).finished(ANSWERED);
         let first = permit(keeper.enter(&new, &draining).await);
         let (second, third) = (keeper.enter(&new, &draining), keeper.enter(&back, &draining));
         tokio::pin!(second, third);

@@ -102,8 +102,7 @@ impl<C: Courier> Flow<C> {
     ) -> Self {
         let patience = settings.delay_unit.min(Duration::from_secs(1));
         let quick = settings.window.max(1);
-        let sizes =
-            WindowSizes { quick, slow: quick.saturating_mul(3), slow_bytes: settings.slow_bytes, lines: quick };
+        let sizes = WindowSizes { quick, slow: quick.saturating_mul(3), slow_bytes: settings.slow_bytes, lines: quick };
         Self {
             outbox,
             courier,

@@ -268,8 +268,13 @@ impl Process {
     fn start(world: &Arc<World>) -> Self {
         let (publisher, publications) = publisher(world.standing.subscribe());
         let (messages, stop, killed) = (TaskTracker::new(), StopSignals::default(), CancellationToken::new());
-        let settings =
-            FlowSettings { max_event_bytes: 1_000_000, delay_unit: UNIT, max_age: Duration::from_hours(24), window: 8, slow_bytes: 64 << 20 };
+        let settings = FlowSettings {
+            max_event_bytes: 1_000_000,
+            delay_unit: UNIT,
+            max_age: Duration::from_hours(24),
+            window: 8,
+            slow_bytes: 64 << 20,
+        };
         let flow = Flow::new(
             BrokerOutbox::new(publisher, world.names.clone()),
             Script(Arc::clone(world)),

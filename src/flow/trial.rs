@@ -18,8 +18,8 @@ use super::{
 use crate::{
     broker::codec,
     domain::{
-        Answer, Attempt, DeliveryId, DocumentEvent, EventName, Owed, Subscription, TRIAL_PREFIX, Target, Timestamp, Trial,
-        now,
+        Answer, Attempt, DeliveryId, DocumentEvent, EventName, Owed, Subscription, TRIAL_PREFIX, Target, Timestamp,
+        Trial, now,
     },
     payload::sample,
 };

@@ -15,17 +15,13 @@ mod windows;
 
 use std::{collections::HashMap, num::NonZeroU32, time::Duration};
 
-pub use self::{
-    health::Health,
-    limiter::Rate,
-    windows::WindowSizes,
-};
 use self::{
     booking::Bookings,
     health::Record,
     limiter::{HandClock, Limiter},
     windows::{Class, Held, Windows},
 };
+pub use self::{health::Health, limiter::Rate, windows::WindowSizes};
 use crate::domain::LaneKey;
 
 /// The line holds about what a lane can send within this time.
@@ -236,7 +232,8 @@ impl Lanes {
             None => self.by_key.entry(ask.lane.clone()).or_default(),
         };
         lane.used = now;
-        let world = World { now, unit: self.unit, share: self.share, share_since: self.share_since, clock: &self.clock };
+        let world =
+            World { now, unit: self.unit, share: self.share, share_since: self.share_since, clock: &self.clock };
         lane.admit(&world, &mut self.windows, ask)
     }
 
@@ -244,7 +241,8 @@ impl Lanes {
     /// came back before new ones.
     pub fn step_up(&mut self, now: Duration, ask: &Ask<'_>) -> Step {
         let Some(lane) = self.by_key.get_mut(ask.lane).filter(|lane| lane.in_line > 0) else { return Step::Wait(None) };
-        let world = World { now, unit: self.unit, share: self.share, share_since: self.share_since, clock: &self.clock };
+        let world =
+            World { now, unit: self.unit, share: self.share, share_since: self.share_since, clock: &self.clock };
         match lane.go(&world, &mut self.windows, ask) {
             Ok(place) => {
                 lane.in_line -= 1;
@@ -262,7 +260,8 @@ impl Lanes {
         };
         lane.in_line = lane.in_line.saturating_sub(1);
         self.windows.in_line = self.windows.in_line.saturating_sub(1);
-        let world = World { now, unit: self.unit, share: self.share, share_since: self.share_since, clock: &self.clock };
+        let world =
+            World { now, unit: self.unit, share: self.share, share_since: self.share_since, clock: &self.clock };
         lane.park(&world, &self.windows, ask)
     }
 
@@ -378,7 +377,10 @@ impl Lane {
             return self.hold(world, windows, ask);
         }
         let promised = ask.came == Came::New && self.has_promised(world, windows, ask);
-        if self.in_line == 0 && !promised && let Ok(place) = self.go(world, windows, ask) {
+        if self.in_line == 0
+            && !promised
+            && let Ok(place) = self.go(world, windows, ask)
+        {
             return Admission::Go(place);
         }
         if ask.came == Came::Early {
@@ -397,7 +399,10 @@ impl Lane {
     /// attempt.
     fn hold(&mut self, world: &World<'_>, windows: &mut Windows, ask: &Ask<'_>) -> Admission {
         let may_probe = matches!(self.next_probe, Probe::From(from) if world.now >= from);
-        if ask.came != Came::New && may_probe && let Ok(place) = self.go(world, windows, ask) {
+        if ask.came != Came::New
+            && may_probe
+            && let Ok(place) = self.go(world, windows, ask)
+        {
             self.next_probe = Probe::UnderWay;
             return Admission::Go(Place { probe: true, ..place });
         }

@@ -57,10 +57,10 @@ async fn one_target_that_hangs_does_not_hold_up_the_other() {
 async fn deliveries_of_one_event_that_cannot_start_share_a_parked_message() {
     const TARGETS: usize = 30;
     let hanging = Receiver::scripted(|_| Reply::hang()).await;
-    // Suspects hold half of the window: ten of them.
+    // Those that never answered hold three times the window: twelve of them.
     let surroundings = Surroundings::with(&[
         ("BROKER__DELAY_UNIT", "2s"),
-        ("BROKER__PREFETCH", "20"),
+        ("BROKER__PREFETCH", "4"),
         ("DELIVERY__TIMEOUT", "10s"),
         ("DELIVERY__MAX_ATTEMPTS", "1"),
     ])
@@ -73,7 +73,7 @@ async fn deliveries_of_one_event_that_cannot_start_share_a_parked_message() {
     surroundings.subscribe(&all);
     let service = surroundings.start().await;
     surroundings.publish(&event("evt-1")).await;
-    hanging.wait_for(10, GENEROUS).await;
+    hanging.wait_for(12, GENEROUS).await;
     let (_connection, channel) = surroundings.channel().await;
     let shortest = surroundings.topology.names.delay_queue(Tier::all().next().unwrap());
     let parked = eventually("a parked message", || async {
@@ -81,7 +81,7 @@ async fn deliveries_of_one_event_that_cannot_start_share_a_parked_message() {
         (parked > 0).then_some(parked)
     })
     .await;
-    assert_eq!(parked, 1, "twenty deliveries, one copy");
+    assert_eq!(parked, 1, "eighteen deliveries, one copy");
     surroundings.results.wait_for_finals(TARGETS, GENEROUS).await;
     surroundings.end(service, &[(&hanging, TARGETS)]).await;
 }

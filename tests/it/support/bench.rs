@@ -45,7 +45,8 @@ impl Bench {
         let standing = publisher.standing();
         let outbox = BrokerOutbox::new(publisher, topology.names.clone());
         let (unit, max_age) = (config.broker.delay_unit, config.delivery.max_age);
-        let settings = FlowSettings { max_event_bytes: 1_000_000, delay_unit: unit, max_age, window: 8, slow_bytes: 64 << 20 };
+        let settings =
+            FlowSettings { max_event_bytes: 1_000_000, delay_unit: unit, max_age, window: 8, slow_bytes: 64 << 20 };
         let stop = StopSignals::default();
         let flow = Flow::new(outbox, Couriers { http, amqp }, known, standing, settings, stop.clone());
         Self { flow: Arc::new(flow), stop, config, _folder: folder }
