@@ -64,11 +64,20 @@ impl Tap {
     ) -> Result<Self, Ended> {
         let channel = connection.create_channel().await?;
         let (acks, finished) = mpsc::channel(ACKS);
-        let (told, head) = watch::channel(Head::default());
+        let (tell, told) = watch::channel(Head::default());
         let receipts = Receipts { acks, held, given: Arc::default(), channel: gone.clone() };
         let given = Arc::clone(&receipts.given);
-        let acker = tracker.spawn(acker::run(channel.clone(), finished, gone, (given, told)));
-        Ok(Self { source, channel, stream: None, tag: String::new(), receipts, acker, head, made: Instant::now() })
+        let acker = tracker.spawn(acker::run(channel.clone(), finished, gone, (given, tell)));
+        Ok(Self {
+            source,
+            channel,
+            stream: None,
+            tag: String::new(),
+            receipts,
+            acker,
+            head: told,
+            made: Instant::now(),
+        })
     }
 
     /// Cancelled when the channel is of no use any more.
