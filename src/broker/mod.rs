@@ -10,15 +10,19 @@ pub mod codec;
 mod connection;
 mod consumer;
 mod declare;
+mod head;
+mod inbound;
 mod ledger;
 pub mod operator;
 pub mod outbox;
 mod publisher;
+mod queue;
 mod receipt;
 mod session;
 #[cfg(test)]
 mod silent;
 mod sizing;
+mod tap;
 pub mod target;
 pub mod topology;
 mod wire;
@@ -27,8 +31,9 @@ mod wire;
 pub(crate) use self::publisher::model;
 pub use self::{
     connection::{ConnectError, connect},
-    consumer::{ConsumerSettings, Consumers, Inbound, Properties, Source},
+    consumer::{ConsumerSettings, Consumers},
     declare::{DeclareError, declare},
+    inbound::{Inbound, Properties, Source},
     outbox::{BrokerOutbox, DeadLetter, Origin, OutboxError},
     publisher::{Confirmed, PublishError, Publisher, Standing},
     receipt::{Acked, Receipt},
