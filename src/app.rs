@@ -24,6 +24,7 @@ use crate::{
     config::Config,
     domain,
     flow::{Couriers, Directory, Flow, FlowSettings, StopSignals, TryOut},
+    policy::share::Share,
     store::{StoreSource, Subscriptions},
     webhook::{BuildError, Client},
 };
@@ -131,6 +132,7 @@ impl Service {
         let consumers = Consumers::new(settings, standing.clone(), tasks.clone());
         let consuming = consumers.consuming();
         tasks.spawn(follow_consuming(Arc::clone(&flow), consuming.clone(), CancellationToken::clone(&stopping)));
+        tasks.spawn(follow_share(Arc::clone(&flow), consumers.share(), CancellationToken::clone(&stopping)));
         subscriptions.watch(&tasks, CancellationToken::clone(&stopping), Arc::clone(&reload));
         let readiness =
             Readiness::new(standing, consuming, subscriptions.loaded(), CancellationToken::clone(&stopping))
@@ -262,6 +264,18 @@ async fn follow_consuming(flow: Arc<Flows>, mut consuming: watch::Receiver<bool>
         flow.consuming(now);
         tokio::select! {
             changed = consuming.changed() => if changed.is_err() { return },
+            () = stopping.cancelled() => return,
+        }
+    }
+}
+
+/// The limits are those of all replicas together.
+async fn follow_share(flow: Arc<Flows>, mut share: watch::Receiver<Share>, stopping: CancellationToken) {
+    loop {
+        let now = *share.borrow_and_update();
+        flow.use_share(now);
+        tokio::select! {
+            changed = share.changed() => if changed.is_err() { return },
             () = stopping.cancelled() => return,
         }
     }

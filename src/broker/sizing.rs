@@ -52,6 +52,11 @@ impl Sizing {
         self.window
     }
 
+    /// Whether another channel may bring as much again as one does: with `held` bytes in hand half of the window is free.
+    pub(super) fn has_room(&self, held: u64) -> bool {
+        held <= self.window / 2
+    }
+
     /// A message came.
     pub(super) fn saw(&mut self, bytes: u64, now: Instant) {
         self.seen = self.seen.saturating_add(1);
