@@ -23,8 +23,8 @@ fn said(served: &Served, path: &str) -> (Option<RateLimit>, WhileDown, bool) {
     (found.rate_limit, found.retry.while_down, found.lane == own)
 }
 
-fn limit(per_second: f64, burst: u32) -> Option<RateLimit> {
-    Some(RateLimit::new(per_second, Some(burst)).unwrap())
+fn limit(per_second: f64, burst: u32) -> RateLimit {
+    RateLimit::new(per_second, Some(burst)).unwrap()
 }
 
 async fn limits_are_given_read_changed_and_taken_away(database: Database) {
@@ -36,7 +36,7 @@ async fn limits_are_given_read_changed_and_taken_away(database: Database) {
     let created = served.post(&key, PATH, &body).await;
     assert_eq!(created.status, 201, "{created:?}");
     let path = created.headers["location"].to_str().unwrap().to_owned();
-    assert_eq!(said(&served, &path), (limit(2.5, 10), WhileDown::Hold, true));
+    assert_eq!(said(&served, &path), (Some(limit(2.5, 10)), WhileDown::Hold, true));
     assert_eq!(created.json()["rate_limit"], body["rate_limit"]);
     assert_eq!(created.json()["retry"]["while_down"], "hold");
     assert_eq!(served.get(&key, &path).await.json(), created.json());
@@ -44,9 +44,9 @@ async fn limits_are_given_read_changed_and_taken_away(database: Database) {
 
     // What was not said is a second's worth, also once the rate is another.
     for (patch, shown, in_force) in [
-        (json!({"burst": null}), json!({"per_second": 2.5, "burst": 3}), limit(2.5, 3)),
-        (json!({"per_second": 40}), json!({"per_second": 40, "burst": 40}), limit(40.0, 40)),
-        (json!({"burst": 7}), json!({"per_second": 40, "burst": 7}), limit(40.0, 7)),
+        (json!({"burst": null}), json!({"per_second": 2.5, "burst": 3}), Some(limit(2.5, 3))),
+        (json!({"per_second": 40}), json!({"per_second": 40, "burst": 40}), Some(limit(40.0, 40))),
+        (json!({"burst": 7}), json!({"per_second": 40, "burst": 7}), Some(limit(40.0, 7))),
     ] {
         let changed = served.patch(&key, &path, &json!({"rate_limit": patch})).await;
         assert_eq!((changed.status.as_u16(), &changed.json()["rate_limit"]), (200, &shown), "{patch}");
@@ -54,7 +54,7 @@ async fn limits_are_given_read_changed_and_taken_away(database: Database) {
     }
     let whole = served.get(&key, &path).await.json();
     assert_eq!(served.patch(&key, &path, &whole).await.status, 200, "what was read can be given back");
-    assert_eq!(said(&served, &path), (limit(40.0, 7), WhileDown::Hold, true));
+    assert_eq!(said(&served, &path), (Some(limit(40.0, 7)), WhileDown::Hold, true));
 
     let refused = served.patch(&key, &path, &json!({"rate_limit": {"per_second": null}})).await;
     refused.wrong_fields(&["/rate_limit/per_second"]);
@@ -65,7 +65,7 @@ async fn limits_are_given_read_changed_and_taken_away(database: Database) {
     let errors = problem["errors"].as_array().unwrap();
     let rate = errors.iter().find(|error| error["pointer"] == "/rate_limit/per_second").unwrap();
     assert_eq!((&rate["expected"], &rate["got"]), (&json!("a number from 0.001 to 100000"), &json!("-1")));
-    assert_eq!(said(&served, &path), (limit(40.0, 7), WhileDown::Hold, true), "nothing of it was taken");
+    assert_eq!(said(&served, &path), (Some(limit(40.0, 7)), WhileDown::Hold, true), "nothing of it was taken");
 
     let away = json!({"rate_limit": null, "retry": {"while_down": null}});
     assert_eq!(served.patch(&key, &path, &away).await.status, 200);
@@ -105,12 +105,12 @@ async fn who_says_nothing_has_the_settings_rate_in_its_targets_lane() {
     for path in [path.as_str(), "/v1/subscriptions/filed"] {
         let shown = served.get(&key, path).await.json();
         assert_eq!(shown["rate_limit"], json!({"per_second": 0.5, "burst": 4}), "what is in force");
-        assert_eq!(said(&served, path), (limit(0.5, 4), WhileDown::Count, false));
+        assert_eq!(said(&served, path), (Some(limit(0.5, 4)), WhileDown::Count, false));
     }
     assert_eq!(served.patch(&key, &path, &json!({"rate_limit": {"per_second": 9}})).await.status, 200);
-    assert_eq!(said(&served, &path), (limit(9.0, 9), WhileDown::Count, true));
+    assert_eq!(said(&served, &path), (Some(limit(9.0, 9)), WhileDown::Count, true));
     assert_eq!(served.patch(&key, &path, &json!({"rate_limit": null})).await.status, 200);
-    assert_eq!(said(&served, &path), (limit(0.5, 4), WhileDown::Count, false));
+    assert_eq!(said(&served, &path), (Some(limit(0.5, 4)), WhileDown::Count, false));
     served.end().await;
 }
 
@@ -131,7 +131,7 @@ async fn limits_of_what_a_product_made_are_set_over_v1_and_stay(database: Databa
         let before = served.get(&key, &told).await.json();
         let patch = json!({"rate_limit": {"per_second": 5}, "retry": {"while_down": "hold"}});
         assert_eq!(served.patch(&key, &v1, &patch).await.status, 200);
-        assert_eq!(said(&served, &v1), (limit(5.0, 5), WhileDown::Hold, true));
+        assert_eq!(said(&served, &v1), (Some(limit(5.0, 5)), WhileDown::Hold, true));
         let mut after = served.get(&key, &told).await.json();
         for time in ["updated_at", "updatedAt"].into_iter().filter(|time| before.get(time).is_some()) {
             after[time] = before[time].clone();
@@ -139,7 +139,7 @@ async fn limits_of_what_a_product_made_are_set_over_v1_and_stay(database: Databa
         assert_eq!(after, before, "{products} tells nothing of it");
         if products == "/integrations" {
             assert_eq!(served.patch(&key, &told, &json!({"enabled": false})).await.status, 200);
-            assert_eq!(said(&served, &v1), (limit(5.0, 5), WhileDown::Hold, true));
+            assert_eq!(said(&served, &v1), (Some(limit(5.0, 5)), WhileDown::Hold, true));
         }
     }
     served.end().await;

@@ -12,7 +12,7 @@ use super::{Database, at, content, id, new, organization};
 const LIMITS: [(&str, f64, u32); 6] = [
     (r#"{"per_second": 10}"#, 10.0, 10),
     (r#"{"per_second": 0.1, "burst": 3}"#, 0.1, 3),
-    (r#"{"per_second": 33333.333333, "burst": 1}"#, 33333.333333, 1),
+    (r#"{"per_second": 33333.333333, "burst": 1}"#, 33_333.333_333, 1),
     (r#"{"per_second": 1e3, "burst": 100000}"#, 1000.0, 100_000),
     (r#"{"per_second": 0.001}"#, 0.001, 1),
     (r#"{"per_second": 100000}"#, 100_000.0, 100_000),
