@@ -239,6 +239,7 @@ mod tests {
         let defaults = crate::store::Defaults {
             timeout: Duration::from_secs(15),
             retry: policy(),
+            rate_limit: None,
             max_in_flight: 32,
             links: false,
             exchanges: Arc::default(),

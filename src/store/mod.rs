@@ -11,6 +11,7 @@ mod fields;
 mod file;
 mod follow;
 mod gone;
+mod limits;
 mod parts;
 mod reload;
 mod scope;

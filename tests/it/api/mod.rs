@@ -5,6 +5,7 @@ mod gone;
 mod guide;
 mod integrations;
 mod keys;
+mod limits;
 mod lists;
 mod openapi;
 mod problems;

@@ -56,6 +56,11 @@ macro_rules! conformance {
             a_database_of_version_1_gets_its_new_table
         }
         $crate::store::conformance::conformance! {
+            limits, $database:
+            limits_come_back_from_the_database_as_they_were_written
+            a_document_from_before_there_were_limits_has_the_defaults
+        }
+        $crate::store::conformance::conformance! {
             keys, $database:
             a_key_is_found_by_its_text_until_it_is_revoked
             the_text_of_a_key_is_nowhere_in_the_database
