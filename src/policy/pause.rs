@@ -49,7 +49,7 @@ mod tests {
                 prop_assert_eq!(next_hop(Wait::Limit, units(wait, unit)).unwrap().units_left, 0, "one hop");
                 let up = at + wait;
                 if up >= lasted {
-                    prop_assert!(up - lasted <= lasted.max(unit).min(unit * 256));
+                    prop_assert!(up.saturating_sub(lasted) <= lasted.max(unit).min(unit * 256));
                 }
                 at = up;
             }

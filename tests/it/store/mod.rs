@@ -4,6 +4,7 @@ mod conformance;
 mod filed;
 pub(crate) mod follow;
 mod keys;
+mod paused;
 mod postgres;
 mod sqlite;
 
