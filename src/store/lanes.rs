@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
 
-use crate::domain::{LaneKey, OrganizationId, Subscription, TargetId, Timestamp};
+use crate::domain::{LaneKey, OrganizationId, RateLimit, Subscription, TargetId, Timestamp};
 
 /// A target's place in the order of all: one organization's lie together.
 pub type TargetPlace = (OrganizationId, TargetId);
@@ -33,11 +33,13 @@ pub struct KnownLane {
 pub struct Limits {
     /// How many requests may be in flight.
     pub max_in_flight: u32,
+    /// How many may be sent in a time.
+    pub rate_limit: Option<RateLimit>,
 }
 
 impl Limits {
     fn of(subscription: &Subscription) -> Self {
-        Self { max_in_flight: subscription.max_in_flight }
+        Self { max_in_flight: subscription.max_in_flight, rate_limit: subscription.rate_limit }
     }
 }
 
