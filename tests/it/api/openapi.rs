@@ -131,7 +131,7 @@ async fn stored(served: &Served, operator: &str, path: &str, organization: &str)
     let (path, _) = path.split_once("/{id}").unwrap();
     if path == "/v1/targets" {
         // It comes to be with whoever leads there.
-        stored(served, operator, "/v1/subscriptions/{id}", organization).await;
+        Box::pin(stored(served, operator, "/v1/subscriptions/{id}", organization)).await;
         let all = served.get(operator, &format!("{path}?organization={organization}")).await.json();
         return all["items"][0]["id"].as_str().unwrap().to_owned();
     }

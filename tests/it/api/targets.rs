@@ -237,7 +237,8 @@ async fn figures_are_those_of_now_and_a_test_send_goes_out_although_its_target_i
     let target = receiver.url("/").trim_end_matches('/').to_owned();
     let path = path_of(&shared(&served, &key, &target).await);
     turn(&served, &key, &path, "pause").await;
-    let sending = served.post(&key, &test, &json!({}));
+    let nothing = json!({});
+    let sending = served.post(&key, &test, &nothing);
     let watching = eventually("the request under way", || async {
         let now = served.get(&key, &path).await.json();
         (now["in_flight"] == json!(1)).then_some(now)
