@@ -23,7 +23,7 @@ use crate::{
     },
     config::Config,
     domain,
-    flow::{Couriers, Directory, Flow, FlowSettings, StopSignals, TryOut},
+    flow::{Couriers, Directory, Flow, FlowSettings, LaneFigures, StopSignals, TryOut},
     policy::share::Share,
     store::{StoreSource, Subscriptions},
     webhook::{BuildError, Client},
@@ -222,10 +222,13 @@ async fn listen_for_health(address: SocketAddr) -> anyhow::Result<(TcpListener, 
     Ok((listener, address))
 }
 
-/// What the API works at. It tries subscriptions out through the flow, and keeps it from nothing.
+/// What the API works at. It tries subscriptions out through the flow, and asks it how lanes stand; it keeps it from
+/// nothing.
 fn desk(store: &StoreSource, subscriptions: &Arc<Subscriptions>, flow: &Arc<Flows>) -> Desk {
-    let flow: Arc<dyn TryOut> = Arc::clone(flow) as _;
-    Desk::new(store.handle(), Arc::clone(subscriptions), domain::now).with_trials(Arc::downgrade(&flow))
+    let (trials, figures): (Arc<dyn TryOut>, Arc<dyn LaneFigures>) = (Arc::clone(flow) as _, Arc::clone(flow) as _);
+    Desk::new(store.handle(), Arc::clone(subscriptions), domain::now)
+        .with_trials(Arc::downgrade(&trials))
+        .with_figures(Arc::downgrade(&figures))
 }
 
 fn flow_settings(config: &Config) -> FlowSettings {

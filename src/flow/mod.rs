@@ -7,6 +7,7 @@
 mod body;
 mod carry;
 mod decide;
+mod figures;
 mod intake;
 mod lanes;
 pub mod matching;
@@ -27,6 +28,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use self::figures::LaneFigures;
 pub use self::ports::{Courier, Couriers, Directory, Sending};
 pub use self::trial::{TrialRefused, TrialReport, TryOut};
 use self::{

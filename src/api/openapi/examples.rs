@@ -89,6 +89,26 @@ pub(in crate::api) fn shown() -> Value {
     })
 }
 
+/// A target that subscriptions share.
+pub(in crate::api) fn target_shown() -> Value {
+    json!({
+        "id": "9bdc7f62-869d-538c-b731-be075a5660b5",
+        "organization": "acme",
+        "target": "https://erp.example",
+        "subscription": null,
+        "subscriptions": 2,
+        "paused": false,
+        "paused_at": null,
+        "health": "answering",
+        "health_since": null,
+        "in_flight": 3,
+        "in_line": 0,
+        "max_in_flight": 32,
+        "rate_limit": null,
+        "waiting_until": null,
+    })
+}
+
 /// A test send.
 pub(in crate::api) fn test_send() -> Value {
     json!({"event": "document_text", "confirm_method": true})

@@ -5,6 +5,7 @@ mod filed;
 pub(crate) mod follow;
 mod keys;
 mod limits;
+mod paused;
 mod postgres;
 mod sqlite;
 
