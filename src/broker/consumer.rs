@@ -1,5 +1,5 @@
-//! Consuming: one connection for both queues, begun anew after every failure. What happens on it is told in
-//! [`queue`](super::queue).
+//! Consuming: one connection for both queues, begun anew after every failure. What happens on it is `queue`'s
+//! business.
 
 use std::{sync::Arc, time::Duration};
 

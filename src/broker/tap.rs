@@ -3,11 +3,13 @@
 //! A tap that is left takes nothing more, but its acker lives on for what is still in hand; it is closed when that is
 //! finished. Whatever goes wrong on it, left or not, ends the session.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
-use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use lapin::{
