@@ -1,8 +1,8 @@
 //! One delivery: is it known, may it start, how did the attempt go, what follows.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{
     Flow, age,
@@ -22,6 +22,9 @@ use crate::{
     },
     store::{Found, Snapshot},
 };
+
+/// An attempt at a target that is slow, silent or new takes long if it has not ended by then.
+const TAKES_LONG: Duration = Duration::from_millis(100);
 
 /// How a delivery left this process.
 #[derive(Debug)]
@@ -104,7 +107,18 @@ impl<C: Courier> Flow<C> {
             // Not begun, and the broker gives its message again, perhaps to another replica.
             return Carried::LeftToBroker;
         }
-        let attempt = self.attempt(work, subscription, (stay.key().delivery, owed.attempts + 1), place).await;
+        let mut attempt = pin!(self.attempt(work, subscription, (stay.key().delivery, owed.attempts + 1), place));
+        let soon = if permit.is_slow() { timeout(TAKES_LONG, &mut attempt).await.ok() } else { None };
+        let attempt = match soon {
+            Some(attempt) => attempt,
+            None => {
+                // A quick one that falls silent is found out later: it costs no timer.
+                if permit.is_slow() {
+                    receipt.takes_long();
+                }
+                attempt.await
+            }
+        };
         let is_probe = permit.is_probe();
         let health = permit.finished(turn::heard(&attempt));
         if let Answer::None { kind, .. } = &attempt.answer
@@ -115,6 +129,18 @@ impl<C: Courier> Flow<C> {
             let wait = lane::hold_for(age(work, now()), self.settings.delay_unit);
             return self.wait_for_a_turn(work, stay, owed, subscription, Park { wait, down: true });
         }
+        self.follow_up(work, stay, owed, subscription, attempt).await
+    }
+
+    /// Does what follows an attempt that counts.
+    async fn follow_up(
+        &self,
+        work: &Work,
+        stay: Stay,
+        mut owed: Owed,
+        subscription: &Arc<Subscription>,
+        attempt: Attempt,
+    ) -> Carried {
         // What cannot be sent spends no attempt: none was made.
         owed.attempts += u32::from(!matches!(attempt.answer, Answer::Unsendable { .. }));
         let now = now();

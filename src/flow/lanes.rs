@@ -281,7 +281,7 @@ impl Permit {
 
     /// `None` when it has its place.
     fn take_window_or_wait(&mut self) -> Option<(u64, Arc<Notify>)> {
-        let place = self.place.as_mut().filter(|place| place.needs_window)?;
+        let place = self.place.as_mut().filter(|place| place.wants_window())?;
         let now = self.keeper.now();
         let mut inner = self.keeper.lock();
         if inner.hall.0.is_empty() && inner.lanes.take_window(now, &self.lane, place) {
@@ -296,6 +296,11 @@ impl Permit {
     /// The request is over: what it says about the target. Says how the target counts now.
     pub(crate) fn finished(mut self, heard: Heard) -> Health {
         self.give_back(heard)
+    }
+
+    /// Whether it counts with the slow: its target is slow, or gives no answer.
+    pub(crate) fn is_slow(&self) -> bool {
+        self.place.is_some_and(Place::is_slow)
     }
 
     /// Whether it is the probe of a target that is down.

@@ -53,7 +53,7 @@ fn share(replicas: u32, limited: bool, since: u64) -> Share {
 /// A place, with one in the quick window if it needs one.
 fn go(lanes: &mut Lanes, now: Duration, ask: &Ask<'_>) -> Place {
     let Admission::Go(mut place) = lanes.admit(now, ask) else { panic!("must go") };
-    assert!(!place.needs_window || lanes.take_window(now, ask.lane, &mut place), "must find room");
+    assert!(!place.wants_window() || lanes.take_window(now, ask.lane, &mut place), "must find room");
     place
 }
 
@@ -391,7 +391,7 @@ proptest! {
                 Move::Window(n) if !flying.is_empty() => {
                     let n = n % flying.len();
                     let (lane, place) = &mut flying[n];
-                    if place.needs_window {
+                    if place.wants_window() {
                         let _ = lanes.take_window(now, &keys[*lane], place);
                     }
                 }

@@ -41,7 +41,13 @@ impl Made {
         [("STORE__URL", &self.url), ("SECRETS__KEYS", &self.secrets), ("API__LISTEN", "127.0.0.1:0")]
     }
 
-    pub(super) async fn send(&self, address: SocketAddr, method: Method, path: &str, body: &Value) -> (StatusCode, String) {
+    pub(super) async fn send(
+        &self,
+        address: SocketAddr,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> (StatusCode, String) {
         let client = Client::builder().no_proxy().build().unwrap();
         let request = client.request(method, format!("http://{address}{path}")).bearer_auth(&self.key);
         let request = request.header("content-type", "application/json").body(body.to_string());
