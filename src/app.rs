@@ -136,7 +136,8 @@ impl Service {
         subscriptions.watch(&tasks, CancellationToken::clone(&stopping), Arc::clone(&reload));
         let readiness =
             Readiness::new(standing, consuming, subscriptions.loaded(), CancellationToken::clone(&stopping))
-                .with_store(store.as_ref().map(StoreSource::answers));
+                .with_store(store.as_ref().map(StoreSource::answers))
+                .with_share(consumers.share());
         let desk = store.as_ref().map(|store| desk(store, &subscriptions, &flow));
         let (api, answered) = (server.as_ref().map(api::Server::address), CancellationToken::new());
         if let Some(store) = store {
