@@ -44,7 +44,8 @@ mod tests {
     #[test]
     fn times_are_those_of_the_wall_and_a_hold_that_is_over_is_none() {
         let (second, now) = (Duration::from_secs(1), now());
-        let figure = Figure { health: Health::Down, since: second * 60, in_flight: 3, in_line: 2, held_until: second * 75 };
+        let figure =
+            Figure { health: Health::Down, since: second * 60, in_flight: 3, in_line: 2, held_until: second * 75 };
         let at = |elapsed| by_the_wall(&figure, second * elapsed, now);
         let expected = LaneFigure {
             health: LaneHealth::Down,
