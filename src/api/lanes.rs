@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 use super::{
     desk::{Desk, Refusal},
     place::Behind,
+    render,
     secrets::Json,
 };
 use crate::{
-    domain::{LaneFigure, LaneKey, OrganizationId, RateLimit, TargetId, Timestamp},
+    domain::{LaneFigure, LaneKey, OrganizationId, TargetId, Timestamp},
     flow::LaneFigures,
     store::{KnownLane, Limits, Snapshot},
 };
@@ -141,14 +142,9 @@ impl ShownTarget {
             "in_flight": in_flight,
             "in_line": in_line,
             "max_in_flight": self.limits.map(|limits| limits.max_in_flight),
-            "rate_limit": self.limits.and_then(|limits| limits.rate_limit).map(rate_limit),
+            "rate_limit": self.limits.and_then(|limits| limits.rate_limit).map(render::in_force_of_rate),
             "waiting_until": time(held_until),
         });
         if let Value::Object(json) = json { json } else { Json::new() }
     }
-}
-
-fn rate_limit(limit: RateLimit) -> Value {
-    let per_second = limit.whole_per_second().map_or_else(|| limit.per_second().into(), Value::from);
-    json!({"per_second": per_second, "burst": limit.burst().get()})
 }

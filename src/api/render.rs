@@ -132,7 +132,7 @@ fn in_force_of_retry(retry: &RetryPolicy) -> Value {
     })
 }
 
-fn in_force_of_rate(limit: RateLimit) -> Value {
+pub(super) fn in_force_of_rate(limit: RateLimit) -> Value {
     // 10 is written as 10, not as 10.0.
     let per_second = limit.whole_per_second().map_or_else(|| Value::from(limit.per_second()), Value::from);
     json!({"per_second": per_second, "burst": limit.burst()})

@@ -53,7 +53,7 @@ async fn every_place_is_listed_once_with_its_limits_and_nothing_secret(database:
     let mut disabled = to(&format!("{ERP}/b"));
     disabled["enabled"] = json!(false);
     let mut own = to("https://user:hush@erp.example/hush");
-    own["max_in_flight"] = json!(3);
+    own["rate_limit"] = json!({"per_second": 0.5, "burst": 2});
     let exchange = json!({"events": ["document_text"], "target": {"type": "amqp", "exchange": "erp.in"}});
     for body in [&disabled, &to("http://erp.example:8443/"), &exchange] {
         served.create(&key, body).await;
@@ -71,15 +71,15 @@ async fn every_place_is_listed_once_with_its_limits_and_nothing_secret(database:
                 (&json!("acme"), &json!(false), &json!(null))
             );
             assert_eq!((&it["health"], &it["in_flight"], &it["in_line"]), (&json!("suspect"), &json!(0), &json!(0)));
-            json!([it["target"], it["subscription"], it["subscriptions"], it["max_in_flight"]])
+            json!([it["target"], it["subscription"], it["subscriptions"], it["max_in_flight"], it["rate_limit"]])
         })
         .collect();
     found.sort_by_key(ToString::to_string);
     let expected = [
-        json!(["amqp:erp.in", null, 1, 4]),
-        json!(["http://erp.example:8443", null, 1, 32]),
-        json!([ERP, owner, 1, 3]),
-        json!([ERP, null, 2, 32]),
+        json!(["amqp:erp.in", null, 1, 4, null]),
+        json!(["http://erp.example:8443", null, 1, 32, null]),
+        json!([ERP, owner, 1, 32, {"per_second": 0.5, "burst": 2}]),
+        json!([ERP, null, 2, 32, null]),
     ];
     assert_eq!(found, expected);
     let one = shared(&served, &key, ERP).await;
