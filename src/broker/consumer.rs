@@ -17,7 +17,7 @@ use lapin::{
     Channel, Connection, Consumer, Event,
     message::Delivery,
     options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
-    types::{AMQPValue, FieldTable},
+    types::FieldTable,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -29,12 +29,14 @@ use super::{
     acker,
     connection::{self, ConnectError},
     declare::{DeclareError, declare},
+    inbound::{Inbound, Source, properties},
+    presence::{self, AbsentError},
     publisher::{self, OPEN_TIMEOUT, PROVEN, Standing},
     receipt::Receipt,
     sizing::Sizing,
     topology::Topology,
 };
-use crate::{backoff::Backoff, config::BrokerConfig, domain::TraceContext};
+use crate::{backoff::Backoff, config::BrokerConfig, policy::share::Share};
 
 /// How long publishing may be blocked before what is in hand is given back; the broker itself closes a channel that
 /// leaves a message unanswered for thirty minutes.
@@ -45,46 +47,8 @@ const BLOCKED_TOO_LONG: Duration = Duration::from_mins(10);
 /// last ack.
 const ACKS_SINK_IN: Duration = Duration::from_millis(500);
 
-/// A longer trace header is not carried along: headers must fit into one frame, and a trace is not worth a message.
-const MAX_TRACE_BYTES: usize = 4096;
-
 /// More finished messages than this cannot wait for the acker: no channel has more unacked.
 const ACKS: usize = 2 * u16::MAX as usize;
-
-/// A message in hand.
-#[derive(Debug)]
-pub struct Inbound {
-    /// Which queue it came from.
-    pub source: Source,
-    /// Its bytes.
-    pub body: Bytes,
-    /// What its properties say.
-    pub properties: Properties,
-    /// The duty to answer for it.
-    pub receipt: Receipt,
-}
-
-/// Which queue a message came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// The intake: document events.
-    Events,
-    /// Parked messages whose wait is over.
-    Due,
-}
-
-/// What a message's AMQP properties say, as far as anybody asks.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Properties {
-    /// `content_type`
-    pub content_type: Option<String>,
-    /// `type`
-    pub kind: Option<String>,
-    /// `message_id`
-    pub message_id: Option<String>,
-    /// The headers `traceparent` and `tracestate`.
-    pub trace: TraceContext,
-}
 
 /// What consuming needs to know.
 #[derive(Debug, Clone)]
@@ -103,6 +67,7 @@ pub struct Consumers {
     settings: ConsumerSettings,
     publishing: watch::Receiver<Standing>,
     consuming: watch::Sender<bool>,
+    share: watch::Sender<Share>,
     tracker: TaskTracker,
 }
 
@@ -112,23 +77,43 @@ enum Ended {
     Connect(#[from] ConnectError),
     #[error(transparent)]
     Declare(#[from] DeclareError),
+    #[error(transparent)]
+    Absent(#[from] AbsentError),
     #[error("{0}")]
     Lost(#[from] lapin::Error),
     #[error("{0}")]
     GivenUp(&'static str),
 }
 
+impl Ended {
+    /// Whether only a person can mend it.
+    fn needs_a_person(&self) -> bool {
+        match self {
+            Self::Declare(error) => error.needs_a_person(),
+            Self::Absent(error) => matches!(error, AbsentError::Forbidden { .. }),
+            Self::Connect(_) | Self::Lost(_) | Self::GivenUp(_) => false,
+        }
+    }
+}
+
 impl Consumers {
     /// Nothing is consumed before [`Consumers::run`].
     #[must_use]
     pub fn new(settings: ConsumerSettings, publishing: watch::Receiver<Standing>, tracker: TaskTracker) -> Self {
-        Self { settings, publishing, consuming: watch::Sender::new(false), tracker }
+        let (consuming, share) = (watch::Sender::new(false), watch::Sender::new(Share::NOT_JOINED));
+        Self { settings, publishing, consuming, share, tracker }
     }
 
     /// Whether messages can come in, now and later.
     #[must_use]
     pub fn consuming(&self) -> watch::Receiver<bool> {
         self.consuming.subscribe()
+    }
+
+    /// What part of every limit this replica may use, now and later.
+    #[must_use]
+    pub fn share(&self) -> watch::Receiver<Share> {
+        self.share.subscribe()
     }
 
     /// Consumes until `stop`, over any number of lost connections, and hands each message to `on_message`. After `stop`
@@ -143,7 +128,7 @@ impl Consumers {
             self.consuming.send_replace(false);
             match ended {
                 Ok(()) => return,
-                Err(Ended::Declare(error)) if error.needs_a_person() => {
+                Err(error) if error.needs_a_person() => {
                     tracing::error!(broker.connection = "consuming", %error, "Cannot consume");
                 }
                 Err(error) => {
@@ -180,6 +165,7 @@ impl Consumers {
             ended = async { tokio::try_join!(events.run(on_message, stop, stopped), due.run(on_message, stop, stopped)) } => {
                 ended.map(|_| ())
             }
+            Err(ended) = presence::attend(&connection, names, &self.share) => Err(ended.into()),
             ended = watch_over(&connection) => Err(ended),
             () = self.blocked_too_long() => Err(Ended::GivenUp("publishing is blocked for too long")),
         };
@@ -344,25 +330,6 @@ impl Receipts {
             body: Bytes::from(delivery.data),
             receipt: Receipt::new(delivery.delivery_tag, bytes, held, acks, self.channel.clone()),
         }
-    }
-}
-
-fn properties(delivery: &Delivery) -> Properties {
-    let text = |value: &Option<lapin::types::ShortString>| value.as_ref().map(ToString::to_string);
-    let header = |name: &str| {
-        let headers = delivery.properties.headers().as_ref()?;
-        let value = match headers.inner().get(name)? {
-            AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok().map(str::to_owned),
-            AMQPValue::ShortString(text) => Some(text.to_string()),
-            _ => None,
-        };
-        value.filter(|value| value.len() <= MAX_TRACE_BYTES)
-    };
-    Properties {
-        content_type: text(delivery.properties.content_type()),
-        kind: text(delivery.properties.kind()),
-        message_id: text(delivery.properties.message_id()),
-        trace: TraceContext { traceparent: header("traceparent"), tracestate: header("tracestate") },
     }
 }
 

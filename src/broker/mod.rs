@@ -10,9 +10,11 @@ pub mod codec;
 mod connection;
 mod consumer;
 mod declare;
+mod inbound;
 mod ledger;
 pub mod operator;
 pub mod outbox;
+mod presence;
 mod publisher;
 mod receipt;
 mod session;
@@ -27,8 +29,9 @@ mod wire;
 pub(crate) use self::publisher::model;
 pub use self::{
     connection::{ConnectError, connect},
-    consumer::{ConsumerSettings, Consumers, Inbound, Properties, Source},
+    consumer::{ConsumerSettings, Consumers},
     declare::{DeclareError, declare},
+    inbound::{Inbound, Properties, Source},
     outbox::{BrokerOutbox, DeadLetter, Origin, OutboxError},
     publisher::{Confirmed, PublishError, Publisher, Standing},
     receipt::{Acked, Receipt},

@@ -2,4 +2,5 @@
 
 pub mod lane;
 pub mod schedule;
+pub mod share;
 pub mod wait;

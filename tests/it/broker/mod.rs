@@ -7,6 +7,7 @@ mod channels;
 mod confirms;
 mod declare;
 mod park;
+mod presence;
 mod reconnect;
 mod tls;
 
