@@ -1,16 +1,22 @@
 //! The one task that acks on a channel: `multiple` is only safe from one place.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 use lapin::{Channel, options::BasicAckOptions};
 use tokio::{
-    sync::mpsc,
-    time::{Instant, sleep_until},
+    sync::{mpsc, watch},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::ledger::Ledger;
+use super::{head::Head, ledger::Ledger};
 
 /// How many finished messages are taken at once.
 const BATCH: usize = 256;
@@ -22,9 +28,20 @@ const TOGETHER: usize = 30;
 /// many. The first ack after a pause waits for nobody.
 const PAUSE: Duration = Duration::from_millis(2);
 
+/// How often it looks how many messages are silent, and whether the channel is still there though nothing is acked on it.
+const LOOK: Duration = Duration::from_millis(250);
+
 /// Acks what is finished until nobody can finish anything any more, or the channel fails (then it cancels `channel_gone`).
-pub(super) async fn run(channel: Channel, mut finished: mpsc::Receiver<u64>, channel_gone: CancellationToken) {
+/// The channel has given messages up to the tag `given`; what holds it up is told to `head`.
+pub(super) async fn run(
+    channel: Channel,
+    mut finished: mpsc::Receiver<u64>,
+    channel_gone: CancellationToken,
+    (given, head): (Arc<AtomicU64>, watch::Sender<Head>),
+) {
     let mut ledger = Ledger::default();
+    let mut looks = interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut batch = Vec::with_capacity(BATCH);
     let mut written: Option<Instant> = None;
     loop {
@@ -44,13 +61,26 @@ pub(super) async fn run(channel: Channel, mut finished: mpsc::Receiver<u64>, cha
                 }
             }
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+            _ = looks.tick() => {
+                if !channel.status().connected() {
+                    channel_gone.cancel();
+                    return;
+                }
+                let now = Instant::now();
+                ledger.gave(given.load(Ordering::Relaxed), now);
+                tell(&head, ledger.head(now));
+                continue;
+            }
             () = channel_gone.cancelled() => return,
         }
         if !write(&channel, &mut ledger, Instant::now()).await {
             channel_gone.cancel();
             return;
         }
-        written = Some(Instant::now());
+        let now = Instant::now();
+        written = Some(now);
+        let silent = head.borrow().silent;
+        tell(&head, Head { pinned: ledger.is_pinned(now), silent });
     }
     // The last ones need not wait for anybody.
     if let Some(due) = ledger.next_due()
@@ -58,6 +88,11 @@ pub(super) async fn run(channel: Channel, mut finished: mpsc::Receiver<u64>, cha
     {
         channel_gone.cancel();
     }
+}
+
+/// Wakes whoever follows the head only when it is another.
+fn tell(head: &watch::Sender<Head>, now: Head) {
+    head.send_if_modified(|before| std::mem::replace(before, now) != now);
 }
 
 /// Writes the acks that are due, together: behind a straggler there is one for each message, and each that is awaited alone

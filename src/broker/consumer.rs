@@ -1,39 +1,23 @@
-//! Consuming: one connection, a channel for each queue, an acker for each channel, begun anew after every failure.
-//!
-//! Memory is bounded in bytes: the window opens small, and grows only while the messages that come are small. When big
-//! ones exceed it the consumer is opened again with a smaller prefetch (a prefetch cannot be changed in place).
+//! Consuming: one connection for both queues, begun anew after every failure. What happens on it is `queue`'s
+//! business.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use futures_util::StreamExt as _;
-use lapin::{
-    Channel, Connection, Consumer, Event,
-    message::Delivery,
-    options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
-    types::FieldTable,
-};
+use lapin::{Connection, Event};
 use tokio::{
-    sync::{mpsc, watch},
-    time::{Instant, sleep, sleep_until, timeout},
+    sync::watch,
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    acker,
     connection::{self, ConnectError},
     declare::{DeclareError, declare},
-    inbound::{Inbound, Source, properties},
+    inbound::{Inbound, Source},
     presence::{self, AbsentError},
     publisher::{self, OPEN_TIMEOUT, PROVEN, Standing},
-    receipt::Receipt,
-    sizing::Sizing,
+    queue::Queue,
     topology::Topology,
 };
 use crate::{backoff::Backoff, config::BrokerConfig, policy::share::Share};
@@ -41,14 +25,6 @@ use crate::{backoff::Backoff, config::BrokerConfig, policy::share::Share};
 /// How long publishing may be blocked before what is in hand is given back; the broker itself closes a channel that
 /// leaves a message unanswered for thirty minutes.
 const BLOCKED_TOO_LONG: Duration = Duration::from_mins(10);
-
-/// A quorum queue takes acks through a buffer of the channel's, which is lost when the channel closes: RabbitMQ 3.10 was
-/// seen to give 40 acked messages again that were acked just before. The channel stays open for this long after the
-/// last ack.
-const ACKS_SINK_IN: Duration = Duration::from_millis(500);
-
-/// More finished messages than this cannot wait for the acker: no channel has more unacked.
-const ACKS: usize = 2 * u16::MAX as usize;
 
 /// What consuming needs to know.
 #[derive(Debug, Clone)]
@@ -71,8 +47,9 @@ pub struct Consumers {
     tracker: TaskTracker,
 }
 
+/// Why a session ended.
 #[derive(Debug, thiserror::Error)]
-enum Ended {
+pub(super) enum Ended {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     #[error(transparent)]
@@ -184,7 +161,8 @@ impl Consumers {
         name: &'a str,
         gone: &CancellationToken,
     ) -> Queue<'a> {
-        Queue { consumers: self, connection, source, name, gone: gone.clone() }
+        let Self { settings, publishing, tracker, .. } = self;
+        Queue::new(connection, settings, publishing.clone(), tracker, (source, name, gone.clone()))
     }
 
     async fn wait_until_unblocked(&self) {
@@ -205,142 +183,6 @@ impl Consumers {
             }
         }
     }
-}
-
-/// One queue of a session.
-struct Queue<'a> {
-    consumers: &'a Consumers,
-    connection: &'a Connection,
-    source: Source,
-    name: &'a str,
-    gone: CancellationToken,
-}
-
-impl Queue<'_> {
-    /// Consumes until the channel fails or `stop`; then lets acks go out until `stopped`.
-    async fn run(
-        self,
-        on_message: &(impl Fn(Inbound) + Sync),
-        stop: &CancellationToken,
-        stopped: &CancellationToken,
-    ) -> Result<(), Ended> {
-        let channel = self.connection.create_channel().await?;
-        let channel_gone = self.gone.child_token();
-        let (acks, finished) = mpsc::channel(ACKS);
-        let acker = self.consumers.tracker.spawn(acker::run(channel.clone(), finished, channel_gone.clone()));
-        let receipts = Receipts { acks, held: Arc::default(), channel: channel_gone.clone() };
-        let broker = &self.consumers.settings.broker;
-        // Both queues share the window.
-        let mut sizing = Sizing::new(
-            broker.window_bytes / 2,
-            broker.prefetch,
-            self.consumers.settings.largest_message,
-            Instant::now(),
-        );
-        let (mut opened, mut tag) = (0, self.tag(0));
-        loop {
-            let again = tokio::select! {
-                again = self.consume(&channel, &tag, &mut sizing, &receipts, on_message) => again?,
-                () = stop.cancelled() => break,
-                () = channel_gone.cancelled() => return Err(Ended::GivenUp("a channel was closed")),
-            };
-            tracing::debug!(queue = self.name, prefetch = again, "The consumer is opened again with another prefetch");
-            opened += 1;
-            tag = self.tag(opened);
-        }
-        cancel(&channel, &tag).await?;
-        // What is in hand is finished elsewhere; its acks go out through the acker until the last receipt is gone.
-        drop(receipts);
-        tokio::select! {
-            ended = acker => drop(ended),
-            () = stopped.cancelled() => {}
-        }
-        sleep(ACKS_SINK_IN).await;
-        channel.close(200, "done".into()).await?;
-        Ok(())
-    }
-
-    /// Consumes with one prefetch; returns the next one when it should be another.
-    async fn consume(
-        &self,
-        channel: &Channel,
-        tag: &str,
-        sizing: &mut Sizing,
-        receipts: &Receipts,
-        on_message: &(impl Fn(Inbound) + Sync),
-    ) -> Result<u16, Ended> {
-        let mut stream = open(channel, self.name, tag, sizing.prefetch()).await?;
-        loop {
-            let look = sizing.next_look(Instant::now());
-            tokio::select! {
-                biased;
-                delivery = stream.next() => {
-                    let Some(delivery) = delivery else { break };
-                    let delivery = delivery?;
-                    sizing.saw(delivery.data.len() as u64, Instant::now());
-                    on_message(receipts.inbound(self.source, delivery));
-                }
-                () = sleep_until(look.unwrap_or_else(Instant::now)), if look.is_some() => {}
-            }
-            if let Some(next) = sizing.change(receipts.held(), Instant::now()) {
-                cancel(channel, tag).await?;
-                // What the broker had sent before it heard of the cancel still comes.
-                while let Some(delivery) = stream.next().await {
-                    on_message(receipts.inbound(self.source, delivery?));
-                }
-                // Too much in hand: what is there goes first.
-                while receipts.held() > sizing.window() {
-                    sleep(Duration::from_millis(10)).await;
-                }
-                return Ok(next);
-            }
-        }
-        Err(Ended::GivenUp("the broker cancelled the consumer (was the queue deleted?)"))
-    }
-
-    /// The consumer's name on its channel, another one each time that it is opened: RabbitMQ 3.10 crashes the channel when
-    /// a consumer of a quorum queue comes back under a name that still has unacked messages.
-    fn tag(&self, opened: u32) -> String {
-        match self.source {
-            Source::Events => format!("docrelay-events-{opened}"),
-            Source::Due => format!("docrelay-due-{opened}"),
-        }
-    }
-}
-
-/// Makes receipts for one channel.
-struct Receipts {
-    acks: mpsc::Sender<u64>,
-    held: Arc<AtomicU64>,
-    channel: CancellationToken,
-}
-
-impl Receipts {
-    /// The bytes in hand.
-    fn held(&self) -> u64 {
-        self.held.load(Ordering::Relaxed)
-    }
-
-    fn inbound(&self, source: Source, delivery: Delivery) -> Inbound {
-        let bytes = delivery.data.len() as u64;
-        let (held, acks) = (Arc::clone(&self.held), self.acks.clone());
-        Inbound {
-            source,
-            properties: properties(&delivery),
-            body: Bytes::from(delivery.data),
-            receipt: Receipt::new(delivery.delivery_tag, bytes, held, acks, self.channel.clone()),
-        }
-    }
-}
-
-async fn open(channel: &Channel, queue: &str, tag: &str, prefetch: u16) -> Result<Consumer, lapin::Error> {
-    channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
-    let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
-    channel.basic_consume(queue.into(), tag.into(), options, arguments).await
-}
-
-async fn cancel(channel: &Channel, tag: &str) -> Result<(), lapin::Error> {
-    channel.basic_cancel(tag.into(), BasicCancelOptions::default()).await
 }
 
 /// Ends when the connection does.

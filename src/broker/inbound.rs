@@ -1,4 +1,4 @@
-//! A message in hand: its bytes, what its properties say, and the duty to answer for it.
+//! A message as it came: its bytes, what its properties say, and the duty to answer for it.
 
 use bytes::Bytes;
 use lapin::{message::Delivery, types::AMQPValue};
@@ -44,8 +44,14 @@ pub struct Properties {
     pub trace: TraceContext,
 }
 
-/// What a delivery's properties say.
-pub(super) fn properties(delivery: &Delivery) -> Properties {
+impl Inbound {
+    /// A message of a queue, with its receipt.
+    pub(super) fn new(source: Source, delivery: Delivery, receipt: Receipt) -> Self {
+        Self { source, properties: properties(&delivery), body: Bytes::from(delivery.data), receipt }
+    }
+}
+
+fn properties(delivery: &Delivery) -> Properties {
     let text = |value: &Option<lapin::types::ShortString>| value.as_ref().map(ToString::to_string);
     let header = |name: &str| {
         let headers = delivery.properties.headers().as_ref()?;

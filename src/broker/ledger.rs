@@ -1,11 +1,14 @@
 //! Which deliveries of a channel are finished, and how to ack them with the fewest frames. Pure.
 //!
 //! The finished prefix is acked with one `multiple`. What is finished behind a straggler is acked on its own after a
-//! few milliseconds: otherwise one hanging request at the head would fill the window with finished messages.
+//! few milliseconds: otherwise one hanging request at the head would fill the window with finished messages. What that
+//! costs, and how many messages do not finish, is told as the channel's [`Head`].
 
 use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
+
+use super::head::{Head, PINNED_BY, PINNED_FOR, SILENT_FOR};
 
 /// How long something finished waits for the messages before it.
 const PATIENCE: Duration = Duration::from_millis(5);
@@ -28,6 +31,12 @@ pub(super) struct Ledger {
     slots: VecDeque<Slot>,
     /// Finished tags behind a straggler, in the order in which they finished.
     waiting: VecDeque<(Instant, u64)>,
+    /// How many acks were written alone since `acked_to` last moved.
+    alone: u32,
+    /// When the first of them was written.
+    alone_since: Option<Instant>,
+    /// Up to which tag the channel had given messages, at some moments. At most one of them is older than [`SILENT_FOR`].
+    given: VecDeque<(Instant, u64)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +74,34 @@ impl Ledger {
         self.waiting.front().map(|(since, _)| *since + PATIENCE)
     }
 
+    /// The channel has given messages up to this tag by now. Say so now and then.
+    pub(super) fn gave(&mut self, tag: u64, now: Instant) {
+        self.given.push_back((now, tag));
+        while self.given.get(1).is_some_and(|(since, _)| *since + SILENT_FOR <= now) {
+            self.given.pop_front();
+        }
+    }
+
+    /// Whether acks are written alone, again and again, behind one message that does not finish.
+    pub(super) fn is_pinned(&self, now: Instant) -> bool {
+        self.alone >= PINNED_BY && self.alone_since.is_some_and(|since| since + PINNED_FOR <= now)
+    }
+
+    /// What holds up the channel.
+    pub(super) fn head(&self, now: Instant) -> Head {
+        Head { pinned: self.is_pinned(now), silent: self.silent(now) }
+    }
+
+    /// How many messages are not finished that were given [`SILENT_FOR`] ago.
+    fn silent(&self, now: Instant) -> usize {
+        let old = self.given.iter().rev().find(|(since, _)| *since + SILENT_FOR <= now);
+        let Some(count) = old.and_then(|(_, tag)| usize::try_from(tag.saturating_sub(self.acked_to)).ok()) else {
+            return 0;
+        };
+        let unfinished = self.slots.iter().take(count).filter(|slot| **slot == Slot::Open).count();
+        unfinished + count.saturating_sub(self.slots.len())
+    }
+
     fn prefix(&mut self) -> Option<Ack> {
         let mut last = None;
         while let Some(slot) = self.slots.front() {
@@ -75,6 +112,7 @@ impl Ledger {
             }
             self.slots.pop_front();
             self.acked_to += 1;
+            (self.alone, self.alone_since) = (0, None);
         }
         let acked_to = self.acked_to;
         while self.waiting.front().is_some_and(|(_, tag)| *tag <= acked_to) {
@@ -92,6 +130,8 @@ impl Ledger {
             let position = tag.checked_sub(self.acked_to + 1).and_then(|position| usize::try_from(position).ok());
             if let Some(slot) = position.and_then(|position| self.slots.get_mut(position)) {
                 *slot = Slot::Acked;
+                self.alone = self.alone.saturating_add(1);
+                self.alone_since.get_or_insert(now);
                 return Some(Ack { tag, multiple: false });
             }
         }
@@ -140,7 +180,68 @@ mod tests {
         assert_eq!(ledger.next_due(), None);
     }
 
+    /// Writes what is due; gives how many acks were written alone.
+    fn write(ledger: &mut Ledger, now: Instant) -> usize {
+        std::iter::from_fn(|| ledger.next_ack(now)).filter(|ack| !ack.multiple).count()
+    }
+
+    #[test]
+    fn a_channel_is_pinned_by_many_acks_behind_one_message_for_a_while_and_free_when_that_is_finished() {
+        let (mut ledger, start) = (Ledger::default(), Instant::now());
+        let many = u64::from(PINNED_BY);
+        (2..=many).for_each(|tag| ledger.finish(tag, start));
+        assert_eq!(write(&mut ledger, start + PATIENCE), 127);
+        let later = start + PATIENCE + PINNED_FOR;
+        assert!(!ledger.is_pinned(later), "one ack is missing");
+        ledger.finish(many + 1, start + PATIENCE);
+        assert_eq!(write(&mut ledger, start + 2 * PATIENCE), 1);
+        assert!(!ledger.is_pinned(later - PATIENCE), "not for long enough");
+        assert!(ledger.is_pinned(later));
+        ledger.finish(1, later);
+        assert_eq!(write(&mut ledger, later), 0);
+        assert!(!ledger.is_pinned(later + PINNED_FOR));
+    }
+
+    #[test]
+    fn what_was_given_a_second_ago_and_is_not_finished_is_silent_whether_anything_behind_it_is_or_not() {
+        let (mut ledger, start) = (Ledger::default(), Instant::now());
+        ledger.gave(10, start);
+        assert_eq!(ledger.head(start + SILENT_FOR - PATIENCE).silent, 0);
+        assert_eq!(ledger.head(start + SILENT_FOR).silent, 10);
+        ledger.gave(30, start + SILENT_FOR);
+        for tag in [1, 4, 20] {
+            ledger.finish(tag, start + SILENT_FOR);
+        }
+        write(&mut ledger, start + SILENT_FOR + PATIENCE);
+        assert_eq!(ledger.head(start + SILENT_FOR + PATIENCE).silent, 8);
+        assert_eq!(ledger.head(start + 2 * SILENT_FOR).silent, 27);
+    }
+
     proptest! {
+        #[test]
+        fn the_silent_are_those_that_were_there_at_an_old_look_and_are_unfinished(
+            steps in proptest::collection::vec((0u64..4, proptest::option::of(0usize..40), 0u64..400), 1..80),
+        ) {
+            let (mut ledger, mut now) = (Ledger::default(), Instant::now());
+            let (mut given, mut looks) = (0, Vec::new());
+            let mut unfinished = BTreeSet::new();
+            for (more, finishes, pause) in steps {
+                now += Duration::from_millis(pause);
+                unfinished.extend(given + 1..=given + more);
+                given += more;
+                if let Some(tag) = finishes.and_then(|at| unfinished.iter().nth(at).copied()) {
+                    unfinished.remove(&tag);
+                    ledger.finish(tag, now);
+                }
+                write(&mut ledger, now);
+                ledger.gave(given, now);
+                looks.push((now, given));
+                let old = looks.iter().rev().find(|(at, _)| *at + SILENT_FOR <= now).map_or(0, |(_, tag)| *tag);
+                prop_assert_eq!(ledger.head(now).silent, unfinished.range(..=old).count());
+                prop_assert!(ledger.given.iter().filter(|(at, _)| *at + SILENT_FOR <= now).count() <= 1);
+            }
+        }
+
         #[test]
         fn only_finished_tags_are_acked_each_once_and_all_in_the_end(
             order in Just((1u64..=60).collect::<Vec<_>>()).prop_shuffle(),

@@ -52,6 +52,11 @@ impl Sizing {
         self.window
     }
 
+    /// Whether another channel may bring as much again as one does: with `held` bytes in hand half of the window is free.
+    pub(super) fn has_room(&self, held: u64) -> bool {
+        held <= self.window / 2
+    }
+
     /// A message came.
     pub(super) fn saw(&mut self, bytes: u64, now: Instant) {
         self.seen = self.seen.saturating_add(1);
@@ -145,6 +150,13 @@ mod tests {
         assert_eq!(sizing.prefetch(), 500);
         sizing.saw(8 * MIB, now);
         assert_eq!(sizing.change(129 * MIB, now), Some(16));
+    }
+
+    #[test]
+    fn another_channel_is_only_worth_opening_while_half_of_the_window_is_free() {
+        let sizing = Sizing::new(8 * MIB, 500, MIB, Instant::now());
+        assert!(sizing.has_room(4 * MIB));
+        assert!(!sizing.has_room(4 * MIB + 1));
     }
 
     #[test]

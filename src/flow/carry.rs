@@ -18,7 +18,7 @@ use crate::{
     domain::{Answer, Attempt, DeliveryId, FailureKind, Owed, Subscription, Timestamp, Wait, now},
     policy::{
         lane::{self, Park},
-        wait,
+        pause, wait,
     },
     store::{Found, Snapshot},
 };
@@ -59,7 +59,8 @@ impl<C: Courier> Flow<C> {
         }
         // An id may have moved to another organization while the delivery waited: nothing ever crosses.
         let found = snapshot.find(&work.event.organization, &owed.subscription);
-        match decide::start(&owed, found, age(work, now()), self.settings.max_age) {
+        let paused = if let Found::Known(subscription) = found { self.paused(subscription) } else { None };
+        match decide::start(&owed, found, paused, age(work, now()), self.settings.max_age) {
             Start::Wait(wait) => later(stay, self.waiting(owed, Wait::Limit, wait), None),
             Start::End(ending) => {
                 let subscription = if let Found::Known(subscription) = found { Some(subscription) } else { None };
@@ -93,8 +94,11 @@ impl<C: Courier> Flow<C> {
         };
         // Again: it may have stood in line when the broker stopped taking messages.
         self.until_publishing_is_open().await;
-        if self.stop.draining.is_cancelled() {
-            return later(stay, self.waiting(owed, Wait::Limit, self.settings.delay_unit), None);
+        let is_draining = self.stop.draining.is_cancelled();
+        // It may be paused since it stood in line, too.
+        let wait = if is_draining { Some(self.settings.delay_unit) } else { self.paused(subscription) };
+        if let Some(wait) = wait {
+            return later(stay, self.waiting(owed, Wait::Limit, wait), None);
         }
         if receipt.is_stale() {
             // Not begun, and the broker gives its message again, perhaps to another replica.
@@ -235,6 +239,12 @@ impl<C: Courier> Flow<C> {
             open = publishing.wait_for(|standing| *standing == Standing::Open) => drop(open),
             () = self.stop.draining.cancelled() => {}
         }
+    }
+
+    /// How long a delivery waits because its lane is paused by hand; `None` when it is not.
+    fn paused(&self, subscription: &Subscription) -> Option<Duration> {
+        let since = self.subscriptions.current().paused(&subscription.lane)?;
+        Some(pause::wait(since.age_at(now()), self.settings.delay_unit))
     }
 
     fn waiting(&self, owed: Owed, wait: Wait, length: Duration) -> Owed {

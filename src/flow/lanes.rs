@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::LaneKey,
-    policy::lane::{Admission, Ask, Came, Figure, Health, Heard, Lanes, Park, Place, Share, Step, Totals, WindowSizes},
+    policy::lane::{Admission, Ask, Came, Figure, Health, Heard, Lanes, Park, Place, Step, Totals, WindowSizes},
+    policy::share::Share,
 };
 
 /// Who waits for the quick window looks this often for places that lanes hold which have fallen silent.
@@ -177,9 +178,9 @@ impl Inner {
 
     /// Takes someone out of a lane's line, and wakes who is first then.
     fn out_of_line(&mut self, lane: &LaneKey, came: Came, number: u64) {
-        let Some(line) = self.lines.get_mut(lane) else { return };
-        line.of(came).remove(number);
-        match line.first() {
+        let Some(standing) = self.lines.get_mut(lane) else { return };
+        standing.of(came).remove(number);
+        match standing.first() {
             Some(first) => first.turn.notify_one(),
             None => drop(self.lines.remove(lane)),
         }
@@ -267,10 +268,7 @@ impl Permit {
         let Some(turn) = self.take_window_or_wait() else { return true };
         let mut waiting = InHall { permit: self, number: turn.0 };
         loop {
-            let first = match waiting.step_up() {
-                None => return true,
-                Some(first) => first,
-            };
+            let Some(first) = waiting.step_up() else { return true };
             let look = Instant::now() + LOOK_FOR_RELIEF;
             tokio::select! {
                 biased;
@@ -363,7 +361,9 @@ mod tests {
     const SIZES: WindowSizes = WindowSizes { quick: 100, slow: 100, slow_bytes: 1 << 20, lines: 100 };
 
     fn keeper(sizes: WindowSizes) -> LaneKeeper {
-        LaneKeeper::new(sizes, Duration::from_secs(1), Duration::from_secs(1))
+        let keeper = LaneKeeper::new(sizes, Duration::from_secs(1), Duration::from_secs(1));
+        keeper.set_share(Share { limited: true, ..Share::NOT_JOINED });
+        keeper
     }
 
     fn lane() -> LaneKey {

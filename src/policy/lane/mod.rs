@@ -13,7 +13,7 @@ mod limiter;
 mod tests;
 mod windows;
 
-use std::{collections::HashMap, num::NonZeroU32, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use self::{
     booking::Bookings,
@@ -22,7 +22,7 @@ use self::{
     windows::{Class, Held, Windows},
 };
 pub use self::{health::Health, limiter::Rate, windows::WindowSizes};
-use crate::domain::LaneKey;
+use crate::{domain::LaneKey, policy::share::Share};
 
 /// The line holds about what a lane can send within this time.
 const LINE_WORTH: Duration = Duration::from_secs(1);
@@ -55,17 +55,6 @@ pub struct Lanes {
     clock: HandClock,
     next_sweep: Duration,
     next_relief: Duration,
-}
-
-/// What this replica may take of every limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Share {
-    /// How many replicas there are.
-    pub replicas: NonZeroU32,
-    /// Whether limited lanes may be used at all.
-    pub limited: bool,
-    /// Rises with every change.
-    pub since: u64,
 }
 
 #[derive(Debug, Default)]
@@ -209,7 +198,7 @@ impl Lanes {
             by_key: HashMap::new(),
             windows: Windows::new(sizes),
             unit,
-            share: Share { replicas: NonZeroU32::MIN, limited: true, since: 0 },
+            share: Share::NOT_JOINED,
             share_since: Duration::ZERO,
             clock: HandClock::default(),
             next_sweep: SWEEP_EVERY,
@@ -415,7 +404,7 @@ impl Lane {
             return Err(Blocked { until: Some(world.unit) });
         }
         if world.now < self.held_until {
-            return Err(Blocked { until: Some(self.held_until - world.now) });
+            return Err(Blocked { until: Some(self.held_until.saturating_sub(world.now)) });
         }
         let class = self.record.class(world.now);
         if self.in_flight >= cap(ask.limits, world.share) || !windows.has_room(self.held, class, ask.bytes) {

@@ -1,22 +1,21 @@
 //! A broker that takes no messages for a while: its memory or its disk is full.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use docrelay::{
-    broker::{Acked, Confirmed, ConsumerSettings, Consumers, Inbound, Standing},
+    broker::{Acked, Confirmed, Standing},
     domain::Outcome,
 };
 use lapin::types::FieldTable;
 use tokio::{
-    sync::mpsc,
     task::JoinSet,
     time::{sleep, timeout},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Running, assert_no_attempt_is_repeated,
     confirms::{Publishing, delivered},
+    consuming::Consuming,
     different_results, number_of, publish, subscription,
 };
 use crate::support::{
@@ -101,11 +100,8 @@ async fn while_publishing_is_blocked_acks_still_reach_the_broker() {
     broker.declare().await;
     publish(&broker, "acme", 0..COUNT, 10).await;
     let mut publishing = Publishing::start(&broker, broker.config.clone()).await;
-    let (mut tasks, mut in_hand) = (JoinSet::new(), consume(&broker, &publishing));
-    let mut messages = Vec::new();
-    for _ in 0..COUNT {
-        messages.push(timeout(DEADLINE, in_hand.next()).await.unwrap());
-    }
+    let (mut tasks, mut consuming) = (JoinSet::new(), Consuming::start(&broker, publishing.standing.clone()));
+    let messages = consuming.take(COUNT).await;
 
     Alarm::Memory.raise(&node).await;
     // The broker blocks a connection when it publishes.
@@ -126,30 +122,4 @@ async fn while_publishing_is_blocked_acks_still_reach_the_broker() {
     Alarm::Memory.lift(&node).await;
     let confirmed = timeout(DEADLINE, tasks.join_next()).await.unwrap().unwrap().unwrap().unwrap();
     assert!(!confirmed.may_be_repeated(), "a blocked publish is waited for, not repeated");
-}
-
-/// The consuming half of a service, and what it has in hand.
-struct InHand {
-    messages: mpsc::Receiver<Inbound>,
-    _task: JoinSet<()>,
-}
-
-impl InHand {
-    async fn next(&mut self) -> Inbound {
-        self.messages.recv().await.unwrap()
-    }
-}
-
-fn consume(broker: &TestBroker, publishing: &Publishing) -> InHand {
-    let settings = ConsumerSettings {
-        broker: broker.config.clone(),
-        topology: Arc::new(broker.topology.clone()),
-        largest_message: 1 << 20,
-    };
-    let consumers = Consumers::new(settings, publishing.standing.clone(), TaskTracker::new());
-    let (hand_over, messages) = mpsc::channel(100);
-    let mut task = JoinSet::new();
-    let on_message = move |message| hand_over.try_send(message).unwrap();
-    task.spawn(consumers.run(on_message, CancellationToken::new(), CancellationToken::new()));
-    InHand { messages, _task: task }
 }

@@ -5,10 +5,12 @@ mod acks;
 mod alarm;
 mod channels;
 mod confirms;
+mod consuming;
 mod declare;
 mod park;
 mod presence;
 mod reconnect;
+mod stragglers;
 mod tls;
 
 use std::{collections::BTreeSet, fmt::Write as _, ops::Range, time::Duration};

@@ -43,11 +43,12 @@ impl Replica {
         let topology = Arc::new(Topology::new(config));
         let settings = ConsumerSettings { broker: config.clone(), topology, largest_message: 1_000_000 };
         let publishing = watch::Sender::new(Standing::Open);
-        let consumers = Consumers::new(settings, publishing.subscribe(), TaskTracker::new());
+        let tracker = TaskTracker::new();
+        let consumers = Consumers::new(settings, publishing.subscribe(), tracker.clone());
         let (share, stop) = (consumers.share(), CancellationToken::new());
         assert_eq!(*share.borrow(), Share::NOT_JOINED);
         let running = consumers.run(|_| panic!("nobody published anything"), stop.clone(), CancellationToken::new());
-        Self { share, stop, running: tokio::spawn(running), _publishing: publishing }
+        Self { share, stop, running: tracker.spawn(running), _publishing: publishing }
     }
 
     fn now(&self) -> Share {

@@ -18,6 +18,8 @@ use tokio::{
     task::JoinSet,
 };
 
+use super::frames::{Acks, Reader};
+
 /// What the proxy does with bytes and connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
@@ -44,6 +46,7 @@ pub(crate) struct Proxy {
     state: watch::Sender<State>,
     accepted: Arc<AtomicUsize>,
     open: Arc<AtomicUsize>,
+    acks: Acks,
     _tasks: JoinSet<()>,
 }
 
@@ -56,9 +59,10 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let state = watch::Sender::new(State { mode: Mode::Pass, generation: 0 });
         let (accepted, open) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, target, state.subscribe(), (Arc::clone(&accepted), Arc::clone(&open))));
-        Self { address, state, accepted, open, _tasks: tasks }
+        let (mut tasks, acks) = (JoinSet::new(), Acks::default());
+        let counts = (Arc::clone(&accepted), Arc::clone(&open));
+        tasks.spawn(accept(listener, target, state.subscribe(), counts, acks.clone()));
+        Self { address, state, accepted, open, acks, _tasks: tasks }
     }
 
     /// The same URL, but through the proxy.
@@ -77,6 +81,11 @@ impl Proxy {
     /// How many connections are open.
     pub(crate) fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
+    }
+
+    /// The acks that came through, on connections without TLS.
+    pub(crate) fn acks(&self) -> &Acks {
+        &self.acks
     }
 
     /// Cuts every connection; what is under way in it is lost. New ones are welcome.
@@ -110,6 +119,7 @@ async fn accept(
     target: String,
     state: watch::Receiver<State>,
     (accepted, open): (Arc<AtomicUsize>, Arc<AtomicUsize>),
+    acks: Acks,
 ) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
@@ -118,11 +128,12 @@ async fn accept(
             continue;
         }
         let (target, state, open) = (target.clone(), state.clone(), Arc::clone(&open));
+        let reader = Reader::new(acks.clone());
         connections.spawn(async move {
             // No broker there: the client sees its connection closed.
             let Ok(broker) = TcpStream::connect(&target).await else { return };
             open.fetch_add(1, Ordering::Relaxed);
-            between(client, broker, state).await;
+            between(client, broker, state, reader).await;
             open.fetch_sub(1, Ordering::Relaxed);
         });
         while connections.try_join_next().is_some() {}
@@ -130,7 +141,7 @@ async fn accept(
 }
 
 /// Passes bytes both ways until either side closes, or the connection is cut.
-async fn between(client: TcpStream, broker: TcpStream, mut state: watch::Receiver<State>) {
+async fn between(client: TcpStream, broker: TcpStream, mut state: watch::Receiver<State>, mut reader: Reader) {
     for stream in [&client, &broker] {
         stream.set_nodelay(true).unwrap();
     }
@@ -142,8 +153,8 @@ async fn between(client: TcpStream, broker: TcpStream, mut state: watch::Receive
         biased;
         // First, so that nothing that was held back gets through.
         _ = state.wait_for(|state| state.generation != generation) => {}
-        () = pump(from_client, to_broker, up, |mode| mode == Mode::Stall) => {}
-        () = pump(from_broker, to_client, down, |mode| matches!(mode, Mode::Stall | Mode::Mute)) => {}
+        () = pump(from_client, to_broker, up, |mode| mode == Mode::Stall, |bytes| reader.read(bytes)) => {}
+        () = pump(from_broker, to_client, down, |mode| matches!(mode, Mode::Stall | Mode::Mute), |_| ()) => {}
     }
 }
 
@@ -152,6 +163,7 @@ async fn pump(
     mut to: OwnedWriteHalf,
     mut state: watch::Receiver<State>,
     held_back: fn(Mode) -> bool,
+    mut read_along: impl FnMut(&[u8]),
 ) {
     let mut buffer = vec![0; 64 * 1024];
     loop {
@@ -160,6 +172,7 @@ async fn pump(
         if state.wait_for(|state| !held_back(state.mode)).await.is_err() {
             return;
         }
+        read_along(&buffer[..length]);
         if to.write_all(&buffer[..length]).await.is_err() {
             return;
         }

@@ -1,0 +1,195 @@
+//! One channel that a queue is consumed on: its consumer, its acker, and the receipts for what comes.
+//!
+//! A tap that is left takes nothing more, but its acker lives on for what is still in hand; it is closed when that is
+//! finished. Whatever goes wrong on it, left or not, ends the session.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::StreamExt as _;
+use lapin::{
+    Channel, Connection, Consumer,
+    message::Delivery,
+    options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
+    types::FieldTable,
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc, watch},
+    task::JoinHandle,
+    time::{Instant, sleep, sleep_until},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    acker,
+    consumer::Ended,
+    head::Head,
+    inbound::{Inbound, Source},
+    receipt::Receipt,
+};
+
+/// A quorum queue takes acks through a buffer of the channel's, which is lost when the channel closes: RabbitMQ 3.10 was
+/// seen to give 40 acked messages again that were acked just before. The channel stays open for this long after the
+/// last ack.
+const ACKS_SINK_IN: Duration = Duration::from_millis(500);
+
+/// More finished messages than this cannot wait for the acker: no channel has more unacked.
+const ACKS: usize = 2 * u16::MAX as usize;
+
+/// A channel, its consumer and its acker.
+pub(super) struct Tap {
+    source: Source,
+    channel: Channel,
+    /// The consumer: none before [`Tap::open`] and after [`Tap::shut`].
+    stream: Option<Consumer>,
+    tag: String,
+    receipts: Receipts,
+    acker: JoinHandle<()>,
+    head: watch::Receiver<Head>,
+    made: Instant,
+}
+
+impl Tap {
+    /// A channel of its own, on which nothing comes before [`Tap::open`]. It counts the bytes in hand into `held`, and is
+    /// of no use any more once `gone` is cancelled.
+    pub(super) async fn new(
+        connection: &Connection,
+        source: Source,
+        held: Arc<AtomicU64>,
+        gone: CancellationToken,
+        tracker: &TaskTracker,
+    ) -> Result<Self, Ended> {
+        let channel = connection.create_channel().await?;
+        let (acks, finished) = mpsc::channel(ACKS);
+        let (tell, told) = watch::channel(Head::default());
+        let receipts = Receipts { acks, held, given: Arc::default(), channel: gone.clone() };
+        let given = Arc::clone(&receipts.given);
+        let acker = tracker.spawn(acker::run(channel.clone(), finished, gone, (given, tell)));
+        Ok(Self {
+            source,
+            channel,
+            stream: None,
+            tag: String::new(),
+            receipts,
+            acker,
+            head: told,
+            made: Instant::now(),
+        })
+    }
+
+    /// Cancelled when the channel is of no use any more.
+    pub(super) fn gone(&self) -> CancellationToken {
+        self.receipts.channel.clone()
+    }
+
+    /// What holds it up.
+    pub(super) fn head(&self) -> Head {
+        *self.head.borrow()
+    }
+
+    /// Since when it is there.
+    pub(super) fn made(&self) -> Instant {
+        self.made
+    }
+
+    /// The bytes in hand, on all channels of the queue.
+    pub(super) fn held(&self) -> u64 {
+        self.receipts.held.load(Ordering::Relaxed)
+    }
+
+    /// Begins to consume, under a name that no consumer of the connection had before: RabbitMQ 3.10 crashes the channel
+    /// when a consumer of a quorum queue comes back under a name that still has unacked messages.
+    pub(super) async fn open(&mut self, queue: &str, tag: String, prefetch: u16) -> Result<(), Ended> {
+        self.channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+        let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+        self.tag.clone_from(&tag);
+        self.stream = Some(self.channel.basic_consume(queue.into(), tag.into(), options, arguments).await?);
+        Ok(())
+    }
+
+    /// The next message; `None` when there is something to look at instead: the head is another, or `look` is there.
+    pub(super) async fn next(&mut self, look: Option<Instant>) -> Result<Option<Inbound>, Ended> {
+        let Some(stream) = &mut self.stream else { return Ok(None) };
+        tokio::select! {
+            biased;
+            delivery = stream.next() => match delivery {
+                Some(delivery) => Ok(Some(self.receipts.inbound(self.source, delivery?))),
+                None => Err(Ended::GivenUp("the broker cancelled the consumer (was the queue deleted?)")),
+            },
+            Ok(()) = self.head.changed() => Ok(None),
+            () = sleep_until(look.unwrap_or_else(Instant::now)), if look.is_some() => Ok(None),
+        }
+    }
+
+    /// Cancels the consumer. What the broker had sent before it heard of that still comes, and is handed on, until `stop`.
+    pub(super) async fn shut(
+        &mut self,
+        on_message: &(impl Fn(Inbound) + Sync),
+        stop: &CancellationToken,
+    ) -> Result<(), Ended> {
+        self.channel.basic_cancel(self.tag.as_str().into(), BasicCancelOptions::default()).await?;
+        let Some(mut stream) = self.stream.take() else { return Ok(()) };
+        loop {
+            let delivery = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                delivery = stream.next() => delivery,
+            };
+            let Some(delivery) = delivery else { return Ok(()) };
+            on_message(self.receipts.inbound(self.source, delivery?));
+        }
+    }
+
+    /// Shuts it, and lets acks go out until what is in hand is finished, or `stopped`; then closes the channel. Its place
+    /// among those that are left is taken until then.
+    pub(super) async fn leave(
+        mut self,
+        place: Option<OwnedSemaphorePermit>,
+        on_message: &(impl Fn(Inbound) + Sync),
+        stop: &CancellationToken,
+        stopped: &CancellationToken,
+    ) -> Result<(), Ended> {
+        let gone = self.gone();
+        let leaving = async {
+            self.shut(on_message, stop).await?;
+            // What is in hand is finished elsewhere; its acks go out through the acker until the last receipt is gone.
+            drop(self.receipts);
+            tokio::select! {
+                ended = self.acker => drop(ended),
+                () = stopped.cancelled() => {}
+            }
+            sleep(ACKS_SINK_IN).await;
+            self.channel.close(200, "done".into()).await?;
+            Ok(())
+        };
+        let ended = tokio::select! {
+            ended = leaving => ended,
+            () = gone.cancelled() => Err(Ended::GivenUp("a channel was closed")),
+        };
+        drop(place);
+        ended
+    }
+}
+
+/// Makes receipts for one channel.
+struct Receipts {
+    acks: mpsc::Sender<u64>,
+    held: Arc<AtomicU64>,
+    /// The tag of the last message.
+    given: Arc<AtomicU64>,
+    channel: CancellationToken,
+}
+
+impl Receipts {
+    fn inbound(&self, source: Source, delivery: Delivery) -> Inbound {
+        let (tag, bytes) = (delivery.delivery_tag, delivery.data.len() as u64);
+        self.given.store(tag, Ordering::Relaxed);
+        let (held, acks) = (Arc::clone(&self.held), self.acks.clone());
+        Inbound::new(source, delivery, Receipt::new(tag, bytes, held, acks, self.channel.clone()))
+    }
+}
