@@ -8,11 +8,16 @@ mod scenarios;
 mod table;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
 
 use self::{
     model::World,
     scenarios::{Scenario, Size},
 };
+
+/// As the service: what lanes take is measured with its allocator.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Simulates docrelay's lanes in virtual time: targets that are healthy, slow, silent, limited; replicas that come and go; a
 /// broker with its delay queues. What decides is docrelay's own code: lanes, hops, the retry schedule, the replicas' shares.
@@ -25,10 +30,13 @@ use self::{
 ///   rate       the worst count above max(burst, replicas) + rate x time at any target; not above 0 is good
 ///   used       the part of the allowed rate that was used while there was a backlog
 #[derive(Debug, Parser)]
-#[command(verbatim_doc_comment, after_help = "Examples:
+#[command(
+    verbatim_doc_comment,
+    after_help = "Examples:
   cargo run --release --example simulate -- hung
   cargo run --release --example simulate -- day --targets 10000 --hours 6
-  cargo run --release --example simulate -- limiter --seed 7")]
+  cargo run --release --example simulate -- limiter --seed 7"
+)]
 struct Arguments {
     /// What to simulate.
     #[arg(value_enum, default_value = "all")]

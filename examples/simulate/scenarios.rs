@@ -52,27 +52,19 @@ pub(crate) struct Size {
 pub(crate) fn settings(scenario: Scenario, size: Size) -> Vec<(String, Setting)> {
     let seed = size.seed;
     match scenario {
-        Scenario::All => [
-            Scenario::Hung,
-            Scenario::Slow,
-            Scenario::Backlog,
-            Scenario::Limiter,
-            Scenario::Outage,
-            Scenario::Raised,
-        ]
-        .into_iter()
-        .flat_map(|scenario| settings(scenario, size))
-        .collect(),
-        Scenario::Day => vec![(
-            format!("day: {} targets, {} replicas, {} h", size.targets, size.replicas, size.hours),
-            day(size),
-        )],
+        Scenario::All => {
+            [Scenario::Hung, Scenario::Slow, Scenario::Backlog, Scenario::Limiter, Scenario::Outage, Scenario::Raised]
+                .into_iter()
+                .flat_map(|scenario| settings(scenario, size))
+                .collect()
+        }
+        Scenario::Day => {
+            vec![(format!("day: {} targets, {} replicas, {} h", size.targets, size.replicas, size.hours), day(size))]
+        }
         Scenario::Hung => beside("hung: 10 healthy, 500 that hang", Trouble::Hangs, seed),
-        Scenario::Slow => beside(
-            "slow: 10 healthy, 500 that answer after 10 s",
-            Trouble::Slow(Latency::always(10 * SECOND)),
-            seed,
-        ),
+        Scenario::Slow => {
+            beside("slow: 10 healthy, 500 that answer after 10 s", Trouble::Slow(Latency::always(10 * SECOND)), seed)
+        }
         Scenario::Backlog => vec![("backlog: 10,000 at once for 200/s".to_owned(), backlog(10_000, 200.0, seed))],
         Scenario::Limiter => limiter_runs(seed),
         Scenario::Outage => [2 * HOUR, 10 * MINUTE, MINUTE, 15 * SECOND]
@@ -164,7 +156,8 @@ pub(crate) fn raised(seed: u64) -> Setting {
     let mut limited = Group::new("limited", 1, 0.0).limited(1.0, 1);
     limited.at_once = vec![(30 * SECOND, 3_000)];
     limited.watched = Some(2 * MINUTE);
-    let rate = Rate { interval: SECOND / 100, burst: std::num::NonZeroU32::new(100).unwrap_or(std::num::NonZeroU32::MIN) };
+    let rate =
+        Rate { interval: SECOND / 100, burst: std::num::NonZeroU32::new(100).unwrap_or(std::num::NonZeroU32::MIN) };
     let raised = vec![(2 * MINUTE, 0, Limits { rate: Some(rate), ..limited.limits })];
     Setting { raised, ..setting(seed, 10 * MINUTE, 1, vec![limited]) }
 }
@@ -183,7 +176,8 @@ pub(crate) fn day(size: Size) -> Setting {
         group
     };
     let mut healthy = group("healthy", 0.75);
-    healthy.storms = (1..hours.div_ceil(6)).map(|n| (HOUR * n as u32 * 6, HOUR * n as u32 * 6 + 3 * MINUTE, 10.0)).collect();
+    healthy.storms =
+        (1..hours.div_ceil(6)).map(|n| (HOUR * n as u32 * 6, HOUR * n as u32 * 6 + 3 * MINUTE, 10.0)).collect();
     let mut stormy = group("stormy", 0.02);
     stormy.storms = (0..hours).map(|n| (HOUR * n as u32 + 20 * MINUTE, HOUR * n as u32 + 25 * MINUTE, 50.0)).collect();
     let ten = 10 * MINUTE;

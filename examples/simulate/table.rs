@@ -8,8 +8,20 @@ use super::model::{Figures, GroupFigures};
 pub(crate) fn of(figures: &Figures, watched: &[Option<Duration>]) -> String {
     let mut table = format!(
         "{:<12} {:>9} {:>9} {:>7} {:>7} {:>7} {:>7} {:>8} {:>6} {:>4} {:>11} {:>5} {:>7} {:>6}\n",
-        "group", "events", "delivered", "exhaust", "too old", "p50", "p99", "longest", "tries", "most", "hops/bound",
-        "over", "rate", "used",
+        "group",
+        "events",
+        "delivered",
+        "exhaust",
+        "too old",
+        "p50",
+        "p99",
+        "longest",
+        "tries",
+        "most",
+        "hops/bound",
+        "over",
+        "rate",
+        "used",
     );
     for (group, watched) in figures.groups.iter().zip(watched) {
         table.push_str(&line(group));
@@ -22,14 +34,14 @@ pub(crate) fn of(figures: &Figures, watched: &[Option<Duration>]) -> String {
     let per_second = figures.hops as f64 / seconds;
     let _ = writeln!(
         table,
-        "hops {} ({per_second:.1}/s, most {}/s); most in flight {}, in line {}, in a queue {}; given again {}; lanes {}; {}",
+        "hops {} ({per_second:.1}/s, most {}/s); most in flight {}, in line {}, in a queue {}; given again {}; most lanes {}; {}",
         figures.hops,
         figures.most_hops_in_a_second,
         figures.most_in_flight,
         figures.most_in_line,
         figures.longest_queue,
         figures.given_again,
-        figures.lanes,
+        figures.most_lanes,
         time(figures.ended),
     );
     table

@@ -7,7 +7,7 @@ use docrelay::{
     policy::{
         lane::{Admission, Ask, Came, Health, Heard, Park, Place, Step, hold_for},
         schedule,
-        wait::{next_hop, units},
+        wait::{length, next_hop, units},
     },
 };
 
@@ -78,7 +78,7 @@ fn ask<'a>(targets: &'a [Target], groups: &[Group], delivery: &Delivery, now: Du
         lane: &target.key,
         limits: group.limits,
         came: match delivery.wait {
-            Wait::Limit if delivery.units_left > 0 => Came::Early,
+            Wait::Limit if delivery.units_left > 0 => Came::Early(length(delivery.units_left, UNIT)),
             Wait::Limit if delivery.hop > 0 => Came::Back,
             Wait::Limit | Wait::Retry => Came::New,
         },
@@ -250,7 +250,8 @@ impl World {
             return;
         }
         self.call(replica, target);
-        if self.deliveries[delivery as usize].stay == stay && matches!(self.deliveries[delivery as usize].at, At::Line) {
+        if self.deliveries[delivery as usize].stay == stay && matches!(self.deliveries[delivery as usize].at, At::Line)
+        {
             self.give_up_line(replica, delivery);
             self.call(replica, target);
         }
@@ -342,7 +343,7 @@ impl World {
     fn wait_for_a_turn(&mut self, delivery: u32, Park { wait, down }: Park) {
         let left = self.group(delivery).retry.max_age;
         let of = &mut self.deliveries[delivery as usize];
-        if of.units_left > 0 && !down {
+        if of.units_left > 0 && !down && wait.is_zero() {
             // It was early: its turn stands.
             let (wait, left) = (of.wait, of.units_left);
             return self.park(delivery, wait, left);

@@ -22,8 +22,8 @@ pub(crate) struct Figures {
     pub(super) second: (u64, u64),
     /// Messages that replicas held when they were killed.
     pub(crate) given_again: u64,
-    /// Lanes of all replicas at the end, or when the events ended.
-    pub(crate) lanes: usize,
+    /// The most lanes that all replicas had together.
+    pub(crate) most_lanes: usize,
     /// When nothing was left to happen.
     pub(crate) ended: Duration,
     pub(super) limited: BTreeMap<u32, Limited>,

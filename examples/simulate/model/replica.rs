@@ -64,11 +64,6 @@ impl Replica {
     }
 }
 
-/// A lane's share, as the presence tells it.
-pub(super) fn share(share: Share) -> docrelay::policy::lane::Share {
-    docrelay::policy::lane::Share { replicas: share.replicas, limited: share.limited, since: share.since }
-}
-
 /// Who stands in a lane's line: those that came back go first.
 #[derive(Debug, Default)]
 pub(super) struct Line {
@@ -81,7 +76,7 @@ pub(super) struct Line {
 impl Line {
     pub(super) fn push(&mut self, delivery: u32, came: Came) {
         match came {
-            Came::Back | Came::Early => self.back.push_back(delivery),
+            Came::Back | Came::Early(_) => self.back.push_back(delivery),
             Came::New => self.new.push_back(delivery),
         }
     }

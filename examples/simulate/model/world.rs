@@ -1,11 +1,6 @@
 //! What happens next.
 
-use std::{
-    cmp::Reverse,
-    collections::BinaryHeap,
-    num::NonZeroU32,
-    time::Duration,
-};
+use std::{cmp::Reverse, collections::BinaryHeap, num::NonZeroU32, time::Duration};
 
 use docrelay::domain::Wait;
 use fastrand::Rng;
@@ -14,7 +9,7 @@ use super::{
     broker::{Queue, Source},
     carry::Delivery,
     figures::{Figures, GroupFigures, Limited},
-    replica::{At, Replica, share},
+    replica::{At, Replica},
     setting::{Change, Setting},
     target::Target,
 };
@@ -24,6 +19,9 @@ const POLL: Duration = Duration::from_secs(2);
 
 /// Traffic is looked at this often, at least: it changes.
 const LONGEST_LULL: Duration = Duration::from_secs(10);
+
+/// How often the lanes of all replicas are counted.
+const COUNT_LANES: Duration = Duration::from_mins(5);
 
 /// Everything, at one moment.
 #[derive(Debug)]
@@ -42,6 +40,7 @@ pub(crate) struct World {
     pub(super) queues: [Queue; 2],
     pub(super) replicas: Vec<Replica>,
     most_replicas: u32,
+    counts_lanes: Duration,
     pub(super) figures: Figures,
 }
 
@@ -103,6 +102,7 @@ impl World {
             queues: Default::default(),
             replicas: Vec::new(),
             most_replicas: 0,
+            counts_lanes: COUNT_LANES,
             figures,
             setting,
         };
@@ -141,12 +141,8 @@ impl World {
             for source in Source::ALL {
                 self.hand_out(source);
             }
-            if at < self.setting.length {
-                self.figures.ended = at;
-            }
         }
         self.figures.ended = self.now;
-        self.figures.lanes = self.replicas.iter().map(|replica| replica.lanes.totals().lanes).sum();
         let (targets, mut figures) = (self.targets, self.figures);
         figures.sum_up(|target| targets[target as usize].group, self.most_replicas);
         figures
@@ -277,11 +273,16 @@ impl World {
     fn poll(&mut self, replica: usize) {
         let count = self.replicas.iter().filter(|replica| replica.presence.is_some()).count();
         let count = NonZeroU32::new(count as u32).unwrap_or(NonZeroU32::MIN);
+        if self.now >= self.counts_lanes {
+            self.counts_lanes = self.now + COUNT_LANES;
+            let lanes = self.replicas.iter().map(|replica| replica.lanes.totals().lanes).sum();
+            self.figures.most_lanes = self.figures.most_lanes.max(lanes);
+        }
         self.most_replicas = self.most_replicas.max(count.get());
         let of = &mut self.replicas[replica];
         if let Some(presence) = &mut of.presence {
             presence.counted(count);
-            of.lanes.set_share(self.now, share(presence.share()));
+            of.lanes.set_share(self.now, presence.share());
             self.at(self.now + POLL, Happening::Polls(replica, self.replicas[replica].life));
         }
     }
@@ -295,7 +296,7 @@ impl World {
                 let of = &mut self.replicas[replica];
                 of.start();
                 if let Some(presence) = &of.presence {
-                    of.lanes.set_share(self.now, share(presence.share()));
+                    of.lanes.set_share(self.now, presence.share());
                 }
                 // Each polls at moments of its own.
                 let phase = POLL.mul_f64(replica as f64 * 0.618_034 % 1.0);
