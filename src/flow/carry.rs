@@ -83,7 +83,7 @@ impl<C: Courier> Flow<C> {
         subscription: &Arc<Subscription>,
     ) -> Carried {
         self.until_publishing_is_open().await;
-        let ask = turn::ask(subscription, &owed, work.raw.len(), age(work, now()));
+        let ask = turn::ask(subscription, &owed, work.raw.len(), age(work, now()), self.settings.delay_unit);
         let (permit, place) = match self.turn(&ask, subscription).await {
             Turn::Come(permit, place) => (permit, place),
             Turn::Park(park) => return self.wait_for_a_turn(work, stay, owed, subscription, park),
@@ -172,7 +172,7 @@ impl<C: Courier> Flow<C> {
         subscription: &Arc<Subscription>,
         Park { wait, down }: Park,
     ) -> Carried {
-        if owed.units_left > 0 && !down {
+        if owed.units_left > 0 && !down && wait.is_zero() {
             // It was early: its turn stands.
             return later(stay, owed, None);
         }

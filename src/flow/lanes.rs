@@ -190,7 +190,7 @@ impl Inner {
 impl Line {
     fn of(&mut self, came: Came) -> &mut Queue {
         match came {
-            Came::Back | Came::Early => &mut self.back,
+            Came::Back | Came::Early(_) => &mut self.back,
             Came::New => &mut self.new,
         }
     }

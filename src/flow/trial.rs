@@ -100,7 +100,8 @@ impl<C: Courier> Flow<C> {
         check(subscription, name, confirm_method)?;
         let work = sample_work(subscription, name, now()).ok_or(TrialRefused::NoSample)?;
         let draining = &self.stop.draining;
-        let ask = turn::ask(subscription, &Owed::first(subscription.id.clone()), work.raw.len(), Duration::ZERO);
+        let owed = Owed::first(subscription.id.clone());
+        let ask = turn::ask(subscription, &owed, work.raw.len(), Duration::ZERO, self.settings.delay_unit);
         let coming = timeout(self.patience * 2, self.turn(&ask, subscription));
         let (permit, place) = match coming.await {
             Ok(Turn::Come(permit, place)) if !draining.is_cancelled() => (permit, place),

@@ -11,7 +11,10 @@ use super::{
 };
 use crate::{
     domain::{Answer, Attempt, FailureKind, Owed, Subscription, Wait, WhileDown},
-    policy::lane::{Ask, Came, Heard, Limits, Park, Rate},
+    policy::{
+        lane::{Ask, Came, Heard, Limits, Park, Rate},
+        wait,
+    },
 };
 
 /// Whether a delivery may be tried now.
@@ -49,12 +52,18 @@ impl<C: Courier> Flow<C> {
 }
 
 /// What a delivery asks its lane.
-pub(super) fn ask<'a>(subscription: &'a Subscription, owed: &Owed, bytes: usize, age: Duration) -> Ask<'a> {
+pub(super) fn ask<'a>(
+    subscription: &'a Subscription,
+    owed: &Owed,
+    bytes: usize,
+    age: Duration,
+    unit: Duration,
+) -> Ask<'a> {
     Ask {
         lane: &subscription.lane,
         limits: limits(subscription),
         came: match owed.wait {
-            Wait::Limit if owed.units_left > 0 => Came::Early,
+            Wait::Limit if owed.units_left > 0 => Came::Early(wait::length(owed.units_left, unit)),
             Wait::Limit if owed.hop > 0 => Came::Back,
             Wait::Limit | Wait::Retry => Came::New,
         },

@@ -59,6 +59,12 @@ pub fn units(wait: Duration, unit: Duration) -> u64 {
     u64::try_from(units).unwrap_or(MAX_UNITS).clamp(1, MAX_UNITS)
 }
 
+/// How long so many units are.
+#[must_use]
+pub fn length(units: u64, unit: Duration) -> Duration {
+    unit.saturating_mul(u32::try_from(units).unwrap_or(u32::MAX))
+}
+
 /// The next hop of a wait; `None` when nothing is left to be waited.
 #[must_use]
 pub fn next_hop(wait: Wait, units_left: u64) -> Option<Hop> {

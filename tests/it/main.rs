@@ -16,6 +16,7 @@ mod config;
 mod flow;
 mod pages;
 mod receive;
+mod simulation;
 mod slow;
 mod store;
 mod support;

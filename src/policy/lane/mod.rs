@@ -65,6 +65,8 @@ struct Lane {
     record: Record,
     limiter: Option<Box<Limiter>>,
     bookings: Bookings,
+    /// Turns of those that came at theirs and found no room.
+    late: Bookings,
     /// Until when its target asked for a pause.
     held_until: Duration,
     /// When someone last asked for it.
@@ -121,8 +123,18 @@ pub enum Came {
     New,
     /// It did, and its turn has come.
     Back,
-    /// It did, and its turn has not come; but its lane may be free by now.
-    Early,
+    /// It did, and its turn comes after so long; but its lane may be free by now, or faster.
+    Early(Duration),
+}
+
+impl Came {
+    /// Whether it waited for its turn before.
+    fn is_back(self) -> bool {
+        match self {
+            Self::New => false,
+            Self::Back | Self::Early(_) => true,
+        }
+    }
 }
 
 /// What a delivery may do now.
@@ -255,7 +267,7 @@ impl Lanes {
         match lane.go(&world, &mut self.windows, ask) {
             Ok(place) => {
                 lane.in_line -= 1;
-                self.windows.in_line = self.windows.in_line.saturating_sub(1);
+                self.windows.leaves_line(ask.came.is_back());
                 Step::Go(place)
             }
             Err(blocked) => Step::Wait(blocked.until),
@@ -268,7 +280,7 @@ impl Lanes {
             return Admission::Park(Park { wait: self.unit, down: false });
         };
         lane.in_line = lane.in_line.saturating_sub(1);
-        self.windows.in_line = self.windows.in_line.saturating_sub(1);
+        self.windows.leaves_line(ask.came.is_back());
         let world =
             World { now, unit: self.unit, share: self.share, share_since: self.share_since, clock: &self.clock };
         lane.park(&world, &self.windows, ask)
@@ -393,13 +405,13 @@ impl Lane {
         {
             return Admission::Go(place);
         }
-        if ask.came == Came::Early {
-            // Its turn stands.
-            return Admission::Park(Park { wait: Duration::ZERO, down: false });
+        if let Came::Early(left) = ask.came {
+            return self.stays_or_moves(world, windows, ask, left);
         }
-        if !promised && self.in_line < self.line_bound(world, windows, ask).min(windows.longest_line()) {
+        let longest = windows.longest_line(ask.came.is_back());
+        if !promised && self.in_line < self.line_bound(world, windows, ask).min(longest) {
             self.in_line += 1;
-            windows.in_line += 1;
+            windows.enters_line(ask.came.is_back());
             return Admission::Line;
         }
         self.park(world, windows, ask)
@@ -458,7 +470,10 @@ impl Lane {
             wait = wait.max(power_of_two(self.record.silence(now), world.unit));
         }
         let spacing = self.spacing(world, windows, ask, class);
-        if ask.came == Came::New && !spacing.is_zero() {
+        if spacing.is_zero() {
+            wait = wait.max(self.held_until.saturating_sub(now));
+        } else if ask.came == Came::New {
+            let spacing = self.turn_spacing(world, windows, ask, spacing);
             let turn = self.bookings.next(now, self.held_until, self.in_line, spacing);
             if ask.limits.rate.is_some() && turn >= ask.left {
                 return Admission::TooLate(turn);
@@ -466,10 +481,32 @@ impl Lane {
             self.bookings.promise(now, self.held_until, spacing);
             wait = wait.max(turn);
         } else {
-            // It had its turn: one more, never at the end of the line.
-            wait = wait.max(spacing.min(world.unit * LONGEST_WAIT)).max(self.held_until.saturating_sub(now));
+            // It had its turn: another one behind those that were refused before it, never at the end of the line.
+            let turn = self.late.next(now, self.held_until, 1, spacing);
+            self.late.promise(now, self.held_until, spacing);
+            wait = wait.max(turn.min(world.unit * LONGEST_WAIT)).max(self.held_until.saturating_sub(now));
         }
         Admission::Park(Park { wait, down: false })
+    }
+
+    /// Its turn stands, unless the lane is so much faster by now that another comes sooner.
+    fn stays_or_moves(&mut self, world: &World<'_>, windows: &Windows, ask: &Ask<'_>, left: Duration) -> Admission {
+        let spacing = self.spacing(world, windows, ask, self.record.class(world.now));
+        let spacing = if spacing.is_zero() { spacing } else { self.turn_spacing(world, windows, ask, spacing) };
+        let turn = self.bookings.next(world.now, self.held_until, self.in_line, spacing).max(world.unit);
+        let wait = if spacing.is_zero() || turn.saturating_add(world.unit) >= left {
+            Duration::ZERO
+        } else {
+            self.bookings.promise(world.now, self.held_until, spacing);
+            turn
+        };
+        Admission::Park(Park { wait, down: false })
+    }
+
+    /// How far apart promised turns are: the broker brings all of a unit at once, and they must find room.
+    fn turn_spacing(&self, world: &World<'_>, windows: &Windows, ask: &Ask<'_>, spacing: Duration) -> Duration {
+        let room = windows.longest_line(true).saturating_add(cap(ask.limits, world.share));
+        spacing.max(world.unit / room.max(1))
     }
 
     /// Whether turns are promised to others, so that a newcomer must wait for its own.

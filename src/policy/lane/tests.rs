@@ -220,7 +220,7 @@ fn a_backlog_gets_turns_of_its_own_at_the_lanes_rate() {
 }
 
 #[test]
-fn who_came_back_goes_before_new_ones_and_waits_no_longer_than_one_turn_more() {
+fn who_came_back_goes_before_new_ones_and_waits_only_behind_those_that_were_refused_before_it() {
     let (mut lanes, key) = (lanes(), key(1));
     let ask = limited(&key, rate(1, 1));
     let now = SECOND * 60;
@@ -231,7 +231,43 @@ fn who_came_back_goes_before_new_ones_and_waits_no_longer_than_one_turn_more() {
     assert!(parked(lanes.admit(now, &ask)) > 90 * SECOND, "a new one at the end");
     let back = Ask { came: Came::Back, ..ask };
     while lanes.admit(now, &back) == Admission::Line {}
-    assert_eq!(parked(lanes.admit(now, &back)), SECOND);
+    let waits: Vec<_> = (0..4).map(|_| parked(lanes.admit(now, &back)).as_secs()).collect();
+    assert_eq!(waits, [2, 3, 4, 5], "one was refused before them");
+    assert_eq!(parked(lanes.admit(now + SECOND * 60, &back)).as_secs(), 1, "those turns have passed");
+}
+
+#[test]
+fn those_whose_turn_has_come_find_room_for_a_whole_second_of_turns() {
+    let (mut lanes, key) = (lanes(), key(1));
+    let ask = Ask { limits: Limits { max_in_flight: 1, rate: rate(1000, 1) }, came: Came::Back, ..limited(&key, None) };
+    let lined = (0..2000).filter(|_| lanes.admit(SECOND * 60, &ask) == Admission::Line).count();
+    assert_eq!(lined, 1000, "and not only half of what is left for new ones");
+}
+
+#[test]
+fn turns_lie_no_closer_than_there_is_room_for_when_they_come() {
+    let (mut lanes, key) = (of(WindowSizes { lines: 2, ..SIZES }), key(1));
+    let ask = Ask { limits: Limits { max_in_flight: 2, rate: rate(100, 1) }, ..limited(&key, None) };
+    let waits: Vec<_> = (0..200)
+        .filter_map(|_| match lanes.admit(SECOND * 60, &ask) {
+            Admission::Park(park) => Some(park.wait),
+            Admission::Go(_) | Admission::Line | Admission::TooLate(_) => None,
+        })
+        .collect();
+    // A line of eight, half of what is left, and two in flight: ten a second, and not a hundred.
+    let per_second = waits.len() as f64 / waits.last().unwrap().as_secs_f64();
+    assert!((9.0..=10.5).contains(&per_second), "{per_second}");
+}
+
+#[test]
+fn who_is_early_moves_forward_when_its_lane_has_become_faster_and_all_get_turns_of_their_own() {
+    let (mut lanes, key) = (lanes(), key(1));
+    let early = Ask { came: Came::Early(500 * SECOND), ..limited(&key, rate(10, 1)) };
+    let waits: Vec<_> = (0..100).map(|_| lanes.admit(SECOND * 60, &early)).skip(1).map(parked).collect();
+    assert!(waits.is_sorted() && waits[0] >= SECOND);
+    assert!((9..=11).contains(&waits.last().unwrap().as_secs()), "{waits:?}");
+    let soon = Ask { came: Came::Early(2 * SECOND), ..early };
+    assert_eq!(parked(lanes.admit(SECOND * 60, &soon)), Duration::ZERO, "its turn comes sooner than a new one");
 }
 
 #[test]
@@ -242,14 +278,14 @@ fn who_is_early_goes_when_its_lane_is_free_and_keeps_its_turn_when_it_is_not() {
     for _ in 0..1000 {
         let _ = lanes.admit(now, &slow);
     }
-    let early = Ask { came: Came::Early, ..slow };
+    let early = Ask { came: Came::Early(500 * SECOND), ..slow };
     assert_eq!(parked(lanes.admit(now, &early)), Duration::ZERO);
     while lanes.leave(now, &slow) == Admission::Line {}
     for _ in 0..lanes.totals().in_line {
         let _ = lanes.leave(now, &slow);
     }
     // The limit is raised.
-    let raised = Ask { came: Came::Early, ..limited(&key, rate(1000, 1000)) };
+    let raised = Ask { came: Came::Early(500 * SECOND), ..limited(&key, rate(1000, 1000)) };
     let _ = lanes.admit(now, &raised);
     assert!(goes(&lanes.admit(now + SECOND, &raised)));
 }
@@ -351,7 +387,7 @@ enum Move {
 }
 
 fn moves() -> impl Strategy<Value = Vec<(u64, Move)>> {
-    let came = prop_oneof![Just(Came::New), Just(Came::Back), Just(Came::Early)];
+    let came = prop_oneof![Just(Came::New), Just(Came::Back), Just(Came::Early(3 * SECOND))];
     let one = prop_oneof![
         6 => (0u32..6, came).prop_map(|(n, came)| Move::Admit(n, came)),
         3 => any::<usize>().prop_map(Move::Window),
@@ -385,7 +421,7 @@ proptest! {
                         went[n as usize].push(now);
                     }
                     Admission::Line => lining.push((n as usize, came)),
-                    Admission::Park(park) => prop_assert!(came == Came::Early || park.wait >= SECOND),
+                    Admission::Park(park) => prop_assert!(matches!(came, Came::Early(_)) || park.wait >= SECOND),
                     Admission::TooLate(turn) => prop_assert!(turn >= Duration::from_hours(24)),
                 },
                 Move::Window(n) if !flying.is_empty() => {

@@ -4,6 +4,9 @@
 //! they never take places from each other: slow and silent lanes hold at most so many places, and so many bytes, together.
 //! A lane's first place there comes before any other lane's second.
 
+/// Those whose turn has come find so many times the room in lines that new ones find.
+const TURNS: u32 = 8;
+
 /// How a lane takes part in the windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
@@ -46,12 +49,13 @@ pub(super) struct Windows {
     slow_bytes: u64,
     /// Lanes that hold any of the slow places.
     slow_lanes: u32,
-    pub(super) in_line: u32,
+    /// Deliveries in lines: new ones, and those whose turn has come.
+    in_line: [u32; 2],
 }
 
 impl Windows {
     pub(super) fn new(sizes: WindowSizes) -> Self {
-        Self { sizes, quick: 0, slow: 0, slow_bytes: 0, slow_lanes: 0, in_line: 0 }
+        Self { sizes, quick: 0, slow: 0, slow_bytes: 0, slow_lanes: 0, in_line: [0; 2] }
     }
 
     /// How many slow places a lane that wants one more may count on: its part of them. Those that give no answer leave most
@@ -61,7 +65,8 @@ impl Windows {
         let places = f64::from(self.sizes.slow);
         match class {
             Class::Quick => f64::from(self.sizes.quick),
-            Class::Slow => places / lanes,
+            // The last quarter is for first places.
+            Class::Slow => (places * 0.75 / lanes).max(1.0),
             Class::Suspect => places / lanes / 4.0,
         }
     }
@@ -141,9 +146,27 @@ impl Windows {
         (held.slow, held.slow_bytes) = (0, 0);
     }
 
-    /// How long a line may be, beside the others: half of what is left for lines.
-    pub(super) fn longest_line(&self) -> u32 {
-        (self.sizes.lines.saturating_sub(self.in_line) / 2).max(1)
+    /// How long a line may be, beside the others: half of what is left for lines. The broker brings all turns of a second at
+    /// once, so there is more for those whose turn has come.
+    pub(super) fn longest_line(&self, is_back: bool) -> u32 {
+        let [new, back] = self.in_line;
+        let left = if is_back {
+            self.sizes.lines.saturating_mul(TURNS).saturating_sub(back)
+        } else {
+            self.sizes.lines.saturating_sub(new)
+        };
+        (left / 2).max(1)
+    }
+
+    pub(super) fn enters_line(&mut self, is_back: bool) {
+        let [new, back] = &mut self.in_line;
+        *(if is_back { back } else { new }) += 1;
+    }
+
+    pub(super) fn leaves_line(&mut self, is_back: bool) {
+        let [new, back] = &mut self.in_line;
+        let count = if is_back { back } else { new };
+        *count = count.saturating_sub(1);
     }
 
     #[cfg(test)]

@@ -5,6 +5,7 @@ mod broker_loss;
 mod large;
 mod load;
 mod process;
+mod simulation;
 mod stored;
 
 use std::collections::HashMap;

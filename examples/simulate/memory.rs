@@ -1,0 +1,73 @@
+//! What lanes cost: their memory, and what a delivery for a target costs that nobody has asked for before.
+
+use std::{fmt::Write as _, fs, hint::black_box, time::Duration};
+
+use tokio::time::Instant;
+
+use docrelay::{
+    domain::{HttpTarget, LaneKey, Target, TargetUrl},
+    policy::lane::{Admission, Ask, Came, Heard, Lanes, Limits, Rate, WindowSizes},
+};
+
+/// Windows that admit everyone.
+const SIZES: WindowSizes = WindowSizes { quick: u32::MAX, slow: u32::MAX, slow_bytes: u64::MAX, lines: u32::MAX };
+
+/// How many are asked for one after the other, to measure one.
+const ASKED: usize = 1_000;
+
+/// Measures so many lanes, as a table.
+pub(crate) fn measure(count: usize) -> String {
+    let mut report = format!("{count} lanes with state: each answered once\n");
+    let limited = Rate { interval: Duration::from_millis(100), burst: std::num::NonZeroU32::MIN };
+    for (name, rate) in [("with a limit each", Some(limited)), ("without a limit", None)] {
+        // Names are the subscriptions': they are there anyway.
+        let keys: Vec<_> = (0..count + 2 * ASKED).filter_map(key).collect();
+        let limits = Limits { max_in_flight: 32, rate };
+        let before = resident();
+        let mut lanes = Lanes::new(SIZES, Duration::from_secs(1));
+        ask_all(&mut lanes, &keys[..10], limits);
+        let beside_ten = ask_all(&mut lanes, &keys[10..10 + ASKED], limits);
+        ask_all(&mut lanes, &keys[10 + ASKED..count], limits);
+        let after = resident();
+        let beside_all = ask_all(&mut lanes, &keys[count..count + ASKED], limits);
+        let mib = after.saturating_sub(before) as f64 / f64::from(1 << 20);
+        let bytes = after.saturating_sub(before) / count as u64;
+        let _ = writeln!(
+            report,
+            "  {name:<18} {mib:6.1} MiB, {bytes} bytes each; a new one takes {} ns beside 10 to 1,000 and {} ns beside {count}",
+            beside_ten.as_nanos(),
+            beside_all.as_nanos(),
+        );
+        black_box(lanes);
+    }
+    report
+}
+
+/// A first delivery for each: what one takes, the median.
+fn ask_all(lanes: &mut Lanes, keys: &[LaneKey], limits: Limits) -> Duration {
+    let mut took = Vec::with_capacity(keys.len());
+    for key in keys {
+        let began = Instant::now();
+        let left = Duration::from_hours(24);
+        let ask = Ask { lane: key, limits, came: Came::New, bytes: 1, age: Duration::ZERO, left, hold: false };
+        let now = Duration::from_secs(60);
+        if let Admission::Go(place) = lanes.admit(now, &ask) {
+            lanes.finished(now, key, place, Heard::Answer { latency: Duration::from_millis(5), retry_after: None });
+        }
+        took.push(began.elapsed());
+    }
+    took.sort_unstable();
+    took.get(took.len() / 2).copied().unwrap_or_default()
+}
+
+fn key(number: usize) -> Option<LaneKey> {
+    let url = TargetUrl::parse(&format!("https://hooks.customer-{number}.example/")).ok()?;
+    let organization = format!("organization-{number}").parse().ok()?;
+    Some(LaneKey::of_target(&organization, &Target::Http(HttpTarget::post(url, Duration::from_secs(15)))))
+}
+
+/// The memory of this process, as the system counts it; nothing where there is no `/proc`.
+fn resident() -> u64 {
+    let pages = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    pages.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or_default() * 4096
+}
