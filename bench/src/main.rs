@@ -47,6 +47,9 @@ struct Arguments {
     /// Only these cases of isolation.
     #[arg(long, value_delimiter = ',')]
     cases: Vec<Case>,
+    /// Let runs count though their publisher was late: to look for something on a busy machine, not to measure.
+    #[arg(long)]
+    keep_late: bool,
     /// Leave docrelay out: tries the first part itself.
     #[arg(long)]
     selftest: bool,
@@ -106,6 +109,7 @@ impl Arguments {
             cases: if self.cases.is_empty() { Case::value_variants().to_vec() } else { self.cases.clone() },
             rounds: self.rounds.unwrap_or(if self.quick { 2 } else { 5 }),
             quick: self.quick,
+            keep_late: self.keep_late,
         }
     }
 

@@ -43,6 +43,8 @@ pub struct Wanted {
     pub rounds: usize,
     /// Short runs.
     pub quick: bool,
+    /// Whether a run counts though its publisher was late.
+    pub keep_late: bool,
 }
 
 /// Runs it all.
@@ -59,6 +61,7 @@ pub async fn run(bench: &mut Bench, wanted: &Wanted) -> Result<()> {
         targets: Targets::start()?,
         capacity: capacity.rate,
         quick: wanted.quick,
+        keep_late: wanted.keep_late,
     };
     println!(
         "\npart two: {:.0} deliveries/s in a closed loop, so {:.0} events/s; about {:.0} minutes",
@@ -171,6 +174,7 @@ impl Results {
     fn save(&self, stage: &Stage<'_>) -> Result<()> {
         let mut file = self.file.clone();
         file.insert("quick".to_owned(), stage.quick.into());
+        file.insert("keep_late".to_owned(), stage.keep_late.into());
         file.insert("rate".to_owned(), stage.rate().into());
         fs::write(stage.folders.output.join("isolation.json"), serde_json::to_string_pretty(&file)? + "\n")?;
         Ok(())
