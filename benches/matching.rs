@@ -77,8 +77,14 @@ fn subscriptions(size: usize) -> Result<Vec<docrelay::domain::Subscription>> {
         max_age: Duration::from_hours(24),
         while_down: WhileDown::Count,
     };
-    let defaults =
-        Defaults { timeout: Duration::from_secs(15), retry, max_in_flight: 32, links: true, exchanges: Arc::default() };
+    let defaults = Defaults {
+        timeout: Duration::from_secs(15),
+        retry,
+        rate_limit: None,
+        max_in_flight: 32,
+        links: true,
+        exchanges: Arc::default(),
+    };
     parse(&text, &defaults).map_err(|problems| anyhow::anyhow!("{problems}"))
 }
 

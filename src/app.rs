@@ -23,7 +23,8 @@ use crate::{
     },
     config::Config,
     domain,
-    flow::{Couriers, Directory, Flow, FlowSettings, StopSignals, TryOut},
+    flow::{Couriers, Directory, Flow, FlowSettings, LaneFigures, StopSignals, TryOut},
+    policy::share::Share,
     store::{StoreSource, Subscriptions},
     webhook::{BuildError, Client},
 };
@@ -131,10 +132,12 @@ impl Service {
         let consumers = Consumers::new(settings, standing.clone(), tasks.clone());
         let consuming = consumers.consuming();
         tasks.spawn(follow_consuming(Arc::clone(&flow), consuming.clone(), CancellationToken::clone(&stopping)));
+        tasks.spawn(follow_share(Arc::clone(&flow), consumers.share(), CancellationToken::clone(&stopping)));
         subscriptions.watch(&tasks, CancellationToken::clone(&stopping), Arc::clone(&reload));
         let readiness =
             Readiness::new(standing, consuming, subscriptions.loaded(), CancellationToken::clone(&stopping))
-                .with_store(store.as_ref().map(StoreSource::answers));
+                .with_store(store.as_ref().map(StoreSource::answers))
+                .with_share(consumers.share());
         let desk = store.as_ref().map(|store| desk(store, &subscriptions, &flow));
         let (api, answered) = (server.as_ref().map(api::Server::address), CancellationToken::new());
         if let Some(store) = store {
@@ -220,10 +223,13 @@ async fn listen_for_health(address: SocketAddr) -> anyhow::Result<(TcpListener, 
     Ok((listener, address))
 }
 
-/// What the API works at. It tries subscriptions out through the flow, and keeps it from nothing.
+/// What the API works at. It tries subscriptions out through the flow, and asks it how lanes stand; it keeps it from
+/// nothing.
 fn desk(store: &StoreSource, subscriptions: &Arc<Subscriptions>, flow: &Arc<Flows>) -> Desk {
-    let flow: Arc<dyn TryOut> = Arc::clone(flow) as _;
-    Desk::new(store.handle(), Arc::clone(subscriptions), domain::now).with_trials(Arc::downgrade(&flow))
+    let (trials, figures): (Arc<dyn TryOut>, Arc<dyn LaneFigures>) = (Arc::clone(flow) as _, Arc::clone(flow) as _);
+    Desk::new(store.handle(), Arc::clone(subscriptions), domain::now)
+        .with_trials(Arc::downgrade(&trials))
+        .with_figures(Arc::downgrade(&figures))
 }
 
 fn flow_settings(config: &Config) -> FlowSettings {
@@ -262,6 +268,18 @@ async fn follow_consuming(flow: Arc<Flows>, mut consuming: watch::Receiver<bool>
         flow.consuming(now);
         tokio::select! {
             changed = consuming.changed() => if changed.is_err() { return },
+            () = stopping.cancelled() => return,
+        }
+    }
+}
+
+/// The limits are those of all replicas together.
+async fn follow_share(flow: Arc<Flows>, mut share: watch::Receiver<Share>, stopping: CancellationToken) {
+    loop {
+        let now = *share.borrow_and_update();
+        flow.use_share(now);
+        tokio::select! {
+            changed = share.changed() => if changed.is_err() { return },
             () = stopping.cancelled() => return,
         }
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::Standing;
+use crate::{broker::Standing, policy::share::Share};
 
 /// What readiness depends on, as its owners report it. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -14,6 +14,7 @@ pub struct Readiness {
     consuming: watch::Receiver<bool>,
     subscriptions: watch::Receiver<Option<usize>>,
     store: Option<watch::Receiver<bool>>,
+    share: Option<watch::Receiver<Share>>,
     stopping: CancellationToken,
 }
 
@@ -28,6 +29,8 @@ pub struct Report {
     pub subscriptions: Option<usize>,
     /// Whether the store answers; `None` without one. While it is away, what was loaded stays in force.
     pub store: Option<bool>,
+    /// What part of every limit this replica may use. Whoever may use none yet is ready all the same.
+    pub share: Option<Share>,
     /// Whether the service is about to end.
     pub stopping: bool,
 }
@@ -41,13 +44,19 @@ impl Readiness {
         subscriptions: watch::Receiver<Option<usize>>,
         stopping: CancellationToken,
     ) -> Self {
-        Self { publishing, consuming, subscriptions, store: None, stopping }
+        Self { publishing, consuming, subscriptions, store: None, share: None, stopping }
     }
 
     /// The same, with a store that must answer.
     #[must_use]
     pub fn with_store(self, answers: Option<watch::Receiver<bool>>) -> Self {
         Self { store: answers, ..self }
+    }
+
+    /// The same, with the share of this replica to be shown.
+    #[must_use]
+    pub fn with_share(self, share: watch::Receiver<Share>) -> Self {
+        Self { share: Some(share), ..self }
     }
 
     /// The conditions now.
@@ -58,6 +67,7 @@ impl Readiness {
             consuming: *self.consuming.borrow(),
             subscriptions: *self.subscriptions.borrow(),
             store: self.store.as_ref().map(|answers| *answers.borrow()),
+            share: self.share.as_ref().map(|share| *share.borrow()),
             stopping: self.stopping.is_cancelled(),
         }
     }
@@ -93,6 +103,11 @@ impl fmt::Display for Report {
             Some(true) => writeln!(f, "store: connected")?,
             Some(false) => writeln!(f, "store: away, what was loaded stays in force")?,
         }
+        match self.share {
+            None => {}
+            Some(Share { replicas, limited: true, .. }) => writeln!(f, "replicas: {replicas}")?,
+            Some(Share { replicas, .. }) => writeln!(f, "replicas: {replicas} so far, nothing limited is sent")?,
+        }
         if self.stopping { writeln!(f, "stopping") } else { Ok(()) }
     }
 }
@@ -101,14 +116,21 @@ impl fmt::Display for Report {
 mod tests {
     use super::*;
 
-    const READY: Report =
-        Report { publishing: Standing::Open, consuming: true, subscriptions: Some(2), store: None, stopping: false };
+    const READY: Report = Report {
+        publishing: Standing::Open,
+        consuming: true,
+        subscriptions: Some(2),
+        store: None,
+        share: None,
+        stopping: false,
+    };
 
     #[test]
     fn everything_together_is_ready_and_each_condition_alone_is_not() {
         assert!(READY.is_ready());
         assert!(Report { subscriptions: Some(0), ..READY }.is_ready());
         assert!(Report { store: Some(true), ..READY }.is_ready());
+        assert!(Report { share: Some(Share::NOT_JOINED), ..READY }.is_ready());
         for missing in [
             Report { publishing: Standing::Disconnected, ..READY },
             Report { publishing: Standing::Blocked, ..READY },
@@ -126,11 +148,16 @@ mod tests {
         assert_eq!(READY.to_string(), "publishing: connected\nconsuming: yes\nsubscriptions: 2 loaded\n");
         let away = Report { store: Some(false), ..READY }.to_string();
         assert!(away.ends_with("store: away, what was loaded stays in force\n"), "{away}");
+        let joining = Report { share: Some(Share::NOT_JOINED), ..READY }.to_string();
+        assert!(joining.ends_with("loaded\nreplicas: 1 so far, nothing limited is sent\n"), "{joining}");
+        let joined = Report { share: Some(Share { limited: true, ..Share::NOT_JOINED }), ..READY }.to_string();
+        assert!(joined.ends_with("loaded\nreplicas: 1\n"), "{joined}");
         let stopping = Report {
             publishing: Standing::Blocked,
             consuming: false,
             subscriptions: None,
             store: None,
+            share: None,
             stopping: true,
         };
         assert_eq!(stopping.to_string(), "publishing: blocked\nconsuming: no\nsubscriptions: not loaded\nstopping\n");

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 
 use super::{
     draft::{Draft, new_id},
+    lanes::Figures,
     place::Place,
     problem::FieldError,
     products,
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::{
     domain::{FailureKind, OrganizationId, Payload, State, Subscription, SubscriptionId, Timestamp},
-    flow::TryOut,
+    flow::{LaneFigures, TryOut},
     secrets::OpenError,
     store::{
         self, BadDocument, StoreHandle, Subscriptions,
@@ -31,10 +32,11 @@ const SINGULAR: &str = "idexa:0";
 /// Subscriptions, at rest and in force.
 #[derive(Debug, Clone)]
 pub struct Desk {
-    store: StoreHandle,
-    subscriptions: Arc<Subscriptions>,
-    clock: fn() -> Timestamp,
+    pub(super) store: StoreHandle,
+    pub(super) subscriptions: Arc<Subscriptions>,
+    pub(super) clock: fn() -> Timestamp,
     trials: Option<Trials>,
+    figures: Option<Figures>,
 }
 
 /// Which subscriptions somebody may see.
@@ -60,6 +62,8 @@ pub(super) struct Listed {
 pub(super) enum Refusal {
     /// It is not there, or not for whoever asks.
     Absent,
+    /// No subscription leads to such a target, and it is not paused; or not for whoever asks.
+    NoTarget,
     /// Fields are not accepted.
     Invalid(Vec<FieldError>),
     /// The organization may have one only, and has this one.
@@ -88,13 +92,23 @@ impl Desk {
     /// A desk before these subscriptions. `clock` tells the time of changes.
     #[must_use]
     pub fn new(store: StoreHandle, subscriptions: Arc<Subscriptions>, clock: fn() -> Timestamp) -> Self {
-        Self { store, subscriptions, clock, trials: None }
+        Self { store, subscriptions, clock, trials: None, figures: None }
     }
 
     /// The same with somebody who makes test sends.
     #[must_use]
     pub fn with_trials(self, trials: Weak<dyn TryOut>) -> Self {
         Self { trials: Some(Trials(trials)), ..self }
+    }
+
+    /// The same with somebody who knows how lanes stand.
+    #[must_use]
+    pub fn with_figures(self, figures: Weak<dyn LaneFigures>) -> Self {
+        Self { figures: Some(Figures(figures)), ..self }
+    }
+
+    pub(super) fn figures(&self) -> Option<&Figures> {
+        self.figures.as_ref()
     }
 
     pub(super) fn trials(&self) -> Option<&Trials> {

@@ -7,6 +7,7 @@ mod doorman;
 mod draft;
 mod guesses;
 pub mod kind;
+mod lanes;
 mod merge;
 pub mod openapi;
 mod patience;
@@ -19,6 +20,7 @@ mod request;
 mod secrets;
 mod server;
 mod subscriptions;
+mod targets;
 mod trial;
 mod view;
 

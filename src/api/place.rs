@@ -1,16 +1,23 @@
-//! Where the next page of a list begins: within the subscriptions of the file, or within the stored ones. Pure.
+//! Where the next page of a list begins: within the subscriptions of the file, within the stored ones, or behind a target.
+//! Pure.
 
 use std::{fmt, str::FromStr};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use crate::{
-    domain::SubscriptionId,
-    store::database::{BadCursor, Cursor},
+    domain::{SubscriptionId, TargetId},
+    store::{
+        TargetPlace,
+        database::{BadCursor, Cursor},
+    },
 };
 
 /// What the bytes of a place within the file begin with; a cursor of the database begins with another one.
 const DECLARED_FORM: u8 = 2;
+
+/// What the bytes of a place behind a target begin with.
+const TARGET_FORM: u8 = 3;
 
 /// Where the next page begins. Its text is for giving back, not for reading.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +65,31 @@ impl FromStr for Place {
     }
 }
 
+/// Where the next page of targets begins: behind this one. Its text is for giving back, not for reading.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Behind(pub(super) TargetPlace);
+
+impl fmt::Display for Behind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (organization, id) = &self.0;
+        f.write_str(
+            &URL_SAFE_NO_PAD.encode([&[TARGET_FORM], &id.to_bytes()[..], organization.as_str().as_bytes()].concat()),
+        )
+    }
+}
+
+impl FromStr for Behind {
+    type Err = BadCursor;
+
+    fn from_str(text: &str) -> Result<Self, BadCursor> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| BadCursor)?;
+        let Some((&TARGET_FORM, rest)) = bytes.split_first() else { return Err(BadCursor) };
+        let (id, organization) = rest.split_first_chunk().ok_or(BadCursor)?;
+        let organization = std::str::from_utf8(organization).map_err(|_| BadCursor)?;
+        Ok(Self((organization.parse().map_err(|_| BadCursor)?, TargetId::from_bytes(*id))))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -72,8 +104,17 @@ mod tests {
         }
 
         #[test]
+        fn a_place_behind_a_target_survives_the_round_trip(organization in ".{1,16}", id in any::<[u8; 16]>()) {
+            let place = Behind((organization.parse().unwrap(), TargetId::from_bytes(id)));
+            prop_assert_eq!(place.to_string().parse(), Ok(place));
+        }
+
+        #[test]
         fn any_text_is_a_place_or_refused(text in "[A-Za-z0-9_-]{0,20}|.*") {
             if let Ok(place) = text.parse::<Place>() {
+                prop_assert_eq!(place.to_string(), text.as_str());
+            }
+            if let Ok(place) = text.parse::<Behind>() {
                 prop_assert_eq!(place.to_string(), text);
             }
         }

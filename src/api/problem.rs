@@ -126,6 +126,7 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Absent => Self::new(Kind::NotFound, "There is no such subscription."),
+            Refusal::NoTarget => Self::new(Kind::NotFound, "There is no such target."),
             Refusal::Invalid(errors) => Self::invalid(errors),
             Refusal::Conflict(existing) => {
                 let detail = format!("The organization has one already: {existing}.");

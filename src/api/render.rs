@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::secrets::{HIDDEN, Json, without_password};
 use crate::domain::{
-    AmqpTarget, Auth, ClientCredentials, EventName, HttpTarget, InboxId, Login, ProjectId, RetryOn, RetryPolicy,
-    SigningSecret, State, Subscription, Target, TokenSource,
+    AmqpTarget, Auth, ClientCredentials, EventName, HttpTarget, InboxId, Login, ProjectId, RateLimit, RetryOn,
+    RetryPolicy, SigningSecret, State, Subscription, Target, TokenSource,
 };
 
 /// What is in force of a subscription: everything but its headers, its auth and its signing secrets, of which others know
@@ -29,7 +29,7 @@ pub(super) fn in_force(subscription: &Subscription) -> Json {
         auth: _,
         signing_secrets: _,
         retry,
-        rate_limit: _,
+        rate_limit,
         max_in_flight,
         lane: _,
         state,
@@ -49,6 +49,7 @@ pub(super) fn in_force(subscription: &Subscription) -> Json {
         "auth": {"authorization": null, "login": null, "oauth2": null},
         "signing_secrets": [],
         "retry": in_force_of_retry(retry),
+        "rate_limit": rate_limit.map(in_force_of_rate),
         "max_in_flight": max_in_flight,
         "enabled": *state == State::Enabled,
     }))
@@ -117,7 +118,7 @@ fn in_force_of_webhook(target: &HttpTarget) -> Value {
 }
 
 fn in_force_of_retry(retry: &RetryPolicy) -> Value {
-    let RetryPolicy { on, backoff, max_attempts, max_age, while_down: _ } = retry;
+    let RetryPolicy { on, backoff, max_attempts, max_age, while_down } = retry;
     let on = match on {
         RetryOn::AnyFailure => "any_failure",
         RetryOn::NoResponse => "no_response",
@@ -126,8 +127,15 @@ fn in_force_of_retry(retry: &RetryPolicy) -> Value {
         "on": on,
         "backoff": duration(*backoff),
         "max_attempts": max_attempts,
+        "while_down": while_down.as_str(),
         "max_age": duration(*max_age),
     })
+}
+
+fn in_force_of_rate(limit: RateLimit) -> Value {
+    // 10 is written as 10, not as 10.0.
+    let per_second = limit.whole_per_second().map_or_else(|| Value::from(limit.per_second()), Value::from);
+    json!({"per_second": per_second, "burst": limit.burst()})
 }
 
 fn login(login: &Login) -> Value {
@@ -172,5 +180,49 @@ fn object(value: Value) -> Json {
     match value {
         Value::Object(object) => object,
         _ => Json::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        config,
+        domain::{BURST, HttpTarget, TargetUrl, WhileDown},
+        store::{self, Defaults},
+    };
+
+    static DEFAULTS: LazyLock<Defaults> =
+        LazyLock::new(|| Defaults::from(&config::load(&[], std::iter::empty()).unwrap()));
+
+    proptest! {
+        /// Through JSON as text, as it is stored and sent, and through the same text in the subscriptions file.
+        #[test]
+        fn limits_are_read_as_they_are_shown(
+            millis in 1u32..=100_000_000, burst in proptest::option::of(BURST), hold in any::<bool>(),
+        ) {
+            let url = TargetUrl::parse("https://h/").unwrap();
+            let target = Target::Http(HttpTarget::post(url, Duration::from_secs(15)));
+            let mut given = Subscription::shipped("acme".parse().unwrap(), target);
+            given.events = [EventName::DocumentText].into_iter().collect();
+            given.rate_limit = Some(RateLimit::new(f64::from(millis) / 1000.0, burst).unwrap());
+            given.retry.while_down = if hold { WhileDown::Hold } else { WhileDown::Count };
+            let mut shown = in_force(&given);
+            shown.retain(|name, _| !["name", "file", "auth"].contains(&name.as_str()));
+            let text = Value::Object(shown).to_string();
+
+            let Ok(Value::Object(json)) = serde_json::from_str(&text) else { panic!("{text}") };
+            let stored = store::from_json(json, &given.organization, &given.id, &DEFAULTS).unwrap();
+            let file = text.replacen('{', "{\"id\": \"a\", \"organization\": \"acme\", ", 1);
+            let filed = store::parse(&format!("subscriptions: [{file}]"), &DEFAULTS).unwrap().remove(0);
+            for read in [stored, filed] {
+                prop_assert_eq!((read.rate_limit, read.retry), (given.rate_limit, given.retry), "{}", text);
+            }
+            prop_assert!(!text.contains(".0,"), "whole numbers are whole: {}", text);
+        }
     }
 }

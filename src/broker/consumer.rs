@@ -1,5 +1,5 @@
-//! Consuming: one connection for both queues, begun anew after every failure. What happens on it is told in
-//! [`queue`](super::queue).
+//! Consuming: one connection for both queues, begun anew after every failure. What happens on it is `queue`'s
+//! business.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,11 +15,12 @@ use super::{
     connection::{self, ConnectError},
     declare::{DeclareError, declare},
     inbound::{Inbound, Source},
+    presence::{self, AbsentError},
     publisher::{self, OPEN_TIMEOUT, PROVEN, Standing},
     queue::Queue,
     topology::Topology,
 };
-use crate::{backoff::Backoff, config::BrokerConfig};
+use crate::{backoff::Backoff, config::BrokerConfig, policy::share::Share};
 
 /// How long publishing may be blocked before what is in hand is given back; the broker itself closes a channel that
 /// leaves a message unanswered for thirty minutes.
@@ -42,6 +43,7 @@ pub struct Consumers {
     settings: ConsumerSettings,
     publishing: watch::Receiver<Standing>,
     consuming: watch::Sender<bool>,
+    share: watch::Sender<Share>,
     tracker: TaskTracker,
 }
 
@@ -52,23 +54,43 @@ pub(super) enum Ended {
     Connect(#[from] ConnectError),
     #[error(transparent)]
     Declare(#[from] DeclareError),
+    #[error(transparent)]
+    Absent(#[from] AbsentError),
     #[error("{0}")]
     Lost(#[from] lapin::Error),
     #[error("{0}")]
     GivenUp(&'static str),
 }
 
+impl Ended {
+    /// Whether only a person can mend it.
+    fn needs_a_person(&self) -> bool {
+        match self {
+            Self::Declare(error) => error.needs_a_person(),
+            Self::Absent(error) => matches!(error, AbsentError::Forbidden { .. }),
+            Self::Connect(_) | Self::Lost(_) | Self::GivenUp(_) => false,
+        }
+    }
+}
+
 impl Consumers {
     /// Nothing is consumed before [`Consumers::run`].
     #[must_use]
     pub fn new(settings: ConsumerSettings, publishing: watch::Receiver<Standing>, tracker: TaskTracker) -> Self {
-        Self { settings, publishing, consuming: watch::Sender::new(false), tracker }
+        let (consuming, share) = (watch::Sender::new(false), watch::Sender::new(Share::NOT_JOINED));
+        Self { settings, publishing, consuming, share, tracker }
     }
 
     /// Whether messages can come in, now and later.
     #[must_use]
     pub fn consuming(&self) -> watch::Receiver<bool> {
         self.consuming.subscribe()
+    }
+
+    /// What part of every limit this replica may use, now and later.
+    #[must_use]
+    pub fn share(&self) -> watch::Receiver<Share> {
+        self.share.subscribe()
     }
 
     /// Consumes until `stop`, over any number of lost connections, and hands each message to `on_message`. After `stop`
@@ -83,7 +105,7 @@ impl Consumers {
             self.consuming.send_replace(false);
             match ended {
                 Ok(()) => return,
-                Err(Ended::Declare(error)) if error.needs_a_person() => {
+                Err(error) if error.needs_a_person() => {
                     tracing::error!(broker.connection = "consuming", %error, "Cannot consume");
                 }
                 Err(error) => {
@@ -120,6 +142,7 @@ impl Consumers {
             ended = async { tokio::try_join!(events.run(on_message, stop, stopped), due.run(on_message, stop, stopped)) } => {
                 ended.map(|_| ())
             }
+            Err(ended) = presence::attend(&connection, names, &self.share) => Err(ended.into()),
             ended = watch_over(&connection) => Err(ended),
             () = self.blocked_too_long() => Err(Ended::GivenUp("publishing is blocked for too long")),
         };

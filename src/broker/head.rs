@@ -31,7 +31,7 @@ const PACE: Duration = Duration::from_millis(100);
 pub(super) struct Head {
     /// Whether many acks were written alone behind it.
     pub(super) pinned: bool,
-    /// How many messages of the channel are silent.
+    /// How many messages of the channel are silent, or known to take long.
     pub(super) silent: usize,
 }
 

@@ -189,7 +189,9 @@ mod tests {
     fn a_channel_is_pinned_by_many_acks_behind_one_message_for_a_while_and_free_when_that_is_finished() {
         let (mut ledger, start) = (Ledger::default(), Instant::now());
         let many = u64::from(PINNED_BY);
-        (2..=many).for_each(|tag| ledger.finish(tag, start));
+        for tag in 2..=many {
+            ledger.finish(tag, start);
+        }
         assert_eq!(write(&mut ledger, start + PATIENCE), 127);
         let later = start + PATIENCE + PINNED_FOR;
         assert!(!ledger.is_pinned(later), "one ack is missing");
@@ -209,7 +211,9 @@ mod tests {
         assert_eq!(ledger.head(start + SILENT_FOR - PATIENCE).silent, 0);
         assert_eq!(ledger.head(start + SILENT_FOR).silent, 10);
         ledger.gave(30, start + SILENT_FOR);
-        [1, 4, 20].into_iter().for_each(|tag| ledger.finish(tag, start + SILENT_FOR));
+        for tag in [1, 4, 20] {
+            ledger.finish(tag, start + SILENT_FOR);
+        }
         write(&mut ledger, start + SILENT_FOR + PATIENCE);
         assert_eq!(ledger.head(start + SILENT_FOR + PATIENCE).silent, 8);
         assert_eq!(ledger.head(start + 2 * SILENT_FOR).silent, 27);

@@ -15,6 +15,7 @@ mod inbound;
 mod ledger;
 pub mod operator;
 pub mod outbox;
+mod presence;
 mod publisher;
 mod queue;
 mod receipt;

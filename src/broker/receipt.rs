@@ -2,10 +2,10 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::publisher::Confirmed;
@@ -23,6 +23,9 @@ pub struct Receipt {
     held: Arc<AtomicU64>,
     bytes: u64,
     answered: bool,
+    /// The channel's messages that are known to take long, and whether this is one of them.
+    long: Option<Arc<watch::Sender<usize>>>,
+    is_long: AtomicBool,
 }
 
 /// What became of an ack.
@@ -44,7 +47,22 @@ impl Receipt {
         channel: CancellationToken,
     ) -> Self {
         held.fetch_add(bytes, Ordering::Relaxed);
-        Self { tag, acks, channel, held, bytes, answered: false }
+        Self { tag, acks, channel, held, bytes, answered: false, long: None, is_long: AtomicBool::new(false) }
+    }
+
+    /// The same, counted in `long` once it [takes long](Self::takes_long).
+    pub(crate) fn counted_in(mut self, long: Arc<watch::Sender<usize>>) -> Self {
+        self.long = Some(long);
+        self
+    }
+
+    /// The message will take long: one of its targets is slow, or gives no answer. Its channel need not wait to find out.
+    pub fn takes_long(&self) {
+        if let Some(long) = &self.long
+            && !self.is_long.swap(true, Ordering::Relaxed)
+        {
+            long.send_modify(|count| *count += 1);
+        }
     }
 
     /// Answers for the message. What it owed must be confirmed: there is no other way to a [`Confirmed`].
@@ -78,6 +96,9 @@ impl Receipt {
 impl Drop for Receipt {
     fn drop(&mut self) {
         self.held.fetch_sub(self.bytes, Ordering::Relaxed);
+        if let Some(long) = self.long.as_ref().filter(|_| *self.is_long.get_mut()) {
+            long.send_modify(|count| *count = count.saturating_sub(1));
+        }
         if !self.answered {
             tracing::error!(delivery_tag = self.tag, "A message was dropped unanswered; its channel is closed");
             self.channel.cancel();
@@ -103,6 +124,18 @@ mod tests {
         assert!(channel.is_cancelled());
         assert!(acked.try_recv().is_err());
         assert_eq!(held.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_message_that_takes_long_is_counted_once_and_until_it_is_finished() {
+        let (receipt, _acked, _channel, _held) = receipt();
+        let long = Arc::new(watch::Sender::new(0));
+        let receipt = receipt.counted_in(Arc::clone(&long));
+        receipt.takes_long();
+        receipt.takes_long();
+        assert_eq!(*long.borrow(), 1);
+        receipt.let_go();
+        assert_eq!(*long.borrow(), 0);
     }
 
     #[test]

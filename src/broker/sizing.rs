@@ -153,6 +153,13 @@ mod tests {
     }
 
     #[test]
+    fn another_channel_is_only_worth_opening_while_half_of_the_window_is_free() {
+        let sizing = Sizing::new(8 * MIB, 500, MIB, Instant::now());
+        assert!(sizing.has_room(4 * MIB));
+        assert!(!sizing.has_room(4 * MIB + 1));
+    }
+
+    #[test]
     fn a_message_larger_than_the_window_still_comes_one_at_a_time() {
         let now = Instant::now();
         let mut sizing = Sizing::new(MIB, 500, 8 * MIB, now);

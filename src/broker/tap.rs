@@ -3,11 +3,13 @@
 //! A tap that is left takes nothing more, but its acker lives on for what is still in hand; it is closed when that is
 //! finished. Whatever goes wrong on it, left or not, ends the session.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
-use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use lapin::{
@@ -49,6 +51,8 @@ pub(super) struct Tap {
     receipts: Receipts,
     acker: JoinHandle<()>,
     head: watch::Receiver<Head>,
+    /// How many messages in hand are known to take long.
+    long: watch::Receiver<usize>,
     made: Instant,
 }
 
@@ -65,7 +69,9 @@ impl Tap {
         let channel = connection.create_channel().await?;
         let (acks, finished) = mpsc::channel(ACKS);
         let (tell, told) = watch::channel(Head::default());
-        let receipts = Receipts { acks, held, given: Arc::default(), channel: gone.clone() };
+        let (count_long, long) = watch::channel(0);
+        let receipts =
+            Receipts { acks, held, given: Arc::default(), long: Arc::new(count_long), channel: gone.clone() };
         let given = Arc::clone(&receipts.given);
         let acker = tracker.spawn(acker::run(channel.clone(), finished, gone, (given, tell)));
         Ok(Self {
@@ -76,6 +82,7 @@ impl Tap {
             receipts,
             acker,
             head: told,
+            long,
             made: Instant::now(),
         })
     }
@@ -87,7 +94,8 @@ impl Tap {
 
     /// What holds it up.
     pub(super) fn head(&self) -> Head {
-        *self.head.borrow()
+        let head = *self.head.borrow();
+        Head { silent: head.silent.max(*self.long.borrow()), ..head }
     }
 
     /// Since when it is there.
@@ -120,6 +128,7 @@ impl Tap {
                 None => Err(Ended::GivenUp("the broker cancelled the consumer (was the queue deleted?)")),
             },
             Ok(()) = self.head.changed() => Ok(None),
+            Ok(()) = self.long.changed() => Ok(None),
             () = sleep_until(look.unwrap_or_else(Instant::now)), if look.is_some() => Ok(None),
         }
     }
@@ -180,6 +189,7 @@ struct Receipts {
     held: Arc<AtomicU64>,
     /// The tag of the last message.
     given: Arc<AtomicU64>,
+    long: Arc<watch::Sender<usize>>,
     channel: CancellationToken,
 }
 
@@ -188,6 +198,7 @@ impl Receipts {
         let (tag, bytes) = (delivery.delivery_tag, delivery.data.len() as u64);
         self.given.store(tag, Ordering::Relaxed);
         let (held, acks) = (Arc::clone(&self.held), self.acks.clone());
-        Inbound::new(source, delivery, Receipt::new(tag, bytes, held, acks, self.channel.clone()))
+        let receipt = Receipt::new(tag, bytes, held, acks, self.channel.clone()).counted_in(Arc::clone(&self.long));
+        Inbound::new(source, delivery, receipt)
     }
 }

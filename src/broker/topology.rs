@@ -43,6 +43,8 @@ pub struct Names {
     pub due_queue: String,
     /// What cannot be processed.
     pub dead_queue: String,
+    /// One consumer for each living replica.
+    pub presence_queue: String,
     /// The shortest wait.
     pub delay_unit: Duration,
 }
@@ -222,6 +224,13 @@ fn queues(names: &Names) -> Vec<QueueSpec> {
         },
         work(&names.due_queue, "parked messages whose wait is over"),
         work(&names.events_queue, "the intake"),
+        QueueSpec {
+            name: names.presence_queue.clone(),
+            ttl: None,
+            dead_letter_key: None,
+            delivery_limit: Some(DELIVERY_LIMIT),
+            purpose: "one consumer for each living replica, and no messages",
+        },
     ];
     queues.extend(Tier::all().map(|tier| QueueSpec {
         name: names.delay_queue(tier),
@@ -243,6 +252,7 @@ impl Names {
             events_queue: format!("{prefix}.events"),
             due_queue: format!("{prefix}.due"),
             dead_queue: format!("{prefix}.dead"),
+            presence_queue: format!("{prefix}.presence"),
             delay_unit: config.delay_unit,
         }
     }
@@ -345,7 +355,7 @@ mod tests {
             let arguments: std::collections::BTreeMap<_, _> = queue.arguments("park").into_iter().collect();
             let text = |text: &str| Some(Argument::Text(text.to_owned()));
             assert_eq!(arguments.get("x-queue-type").cloned(), text("quorum"));
-            if queue.name != topology.names.dead_queue {
+            if ![&topology.names.dead_queue, &topology.names.presence_queue].contains(&&queue.name) {
                 assert_eq!(arguments.get("x-dead-letter-exchange").cloned(), text("park"));
                 assert_eq!(arguments.get("x-dead-letter-strategy").cloned(), text("at-least-once"));
                 assert_eq!(arguments.get("x-overflow").cloned(), text("reject-publish"));

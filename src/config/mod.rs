@@ -22,7 +22,10 @@ pub use self::{
     render::render,
     targets::{AmqpTargetsConfig, TargetsConfig},
 };
-use crate::{domain::Secret, secrets::KeyRing};
+use crate::{
+    domain::{RateLimit, Secret},
+    secrets::KeyRing,
+};
 
 /// The process's environment, for [`load`]. What is not Unicode is read with its bad bytes replaced.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
@@ -150,6 +153,8 @@ pub struct DeliveryConfig {
 /// `limits.*`
 #[derive(Debug, Clone)]
 pub struct LimitsConfig {
+    /// How fast a target's lane may send; `None` without a limit.
+    pub rate: Option<RateLimit>,
     /// Requests in flight per target.
     pub max_in_flight: u32,
 }

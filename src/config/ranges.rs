@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use crate::domain::{EXCHANGE_CHANNELS, MAX_RETRY_AGE};
+use crate::domain::{self, EXCHANGE_CHANNELS, MAX_RETRY_AGE};
 
 /// The deadline of one attempt (docs/subscriptions.md: at most 60 s).
 pub const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_mins(1);
@@ -15,6 +15,12 @@ pub const ATTEMPTS: RangeInclusive<u32> = 1..=20;
 
 /// The age that ends every kind of waiting (docs/subscriptions.md: at most 7 days).
 pub const AGE: RangeInclusive<Duration> = Duration::from_secs(1)..=MAX_RETRY_AGE;
+
+/// Requests a second of one lane.
+pub const PER_SECOND: RangeInclusive<f64> = domain::PER_SECOND;
+
+/// Requests at once of one lane that has a rate.
+pub const BURST: RangeInclusive<u32> = domain::BURST;
 
 /// Requests in flight at one lane.
 pub const IN_FLIGHT: RangeInclusive<u32> = 1..=10_000;

@@ -83,6 +83,24 @@ impl Reader<'_> {
         self.read(key, &expected, |value| u32::try_from(whole(value)?).ok().filter(|number| range.contains(number)))
     }
 
+    /// The same, or 0 for none.
+    pub(super) fn number_or_none(&mut self, key: &str, range: RangeInclusive<u32>) -> Option<u32> {
+        let expected = format!("0 or a whole number from {} to {}", range.start(), range.end());
+        self.read(key, &expected, |value| {
+            let number = u32::try_from(whole(value)?).ok()?;
+            (number == 0 || range.contains(&number)).then_some(Some(number).filter(|number| *number != 0))
+        })
+    }
+
+    /// A number within a range, whole or not, or 0 for none.
+    pub(super) fn decimal_or_none(&mut self, key: &str, range: RangeInclusive<f64>) -> Option<f64> {
+        let expected = format!("0 or a number from {} to {}", range.start(), range.end());
+        self.read(key, &expected, |value| {
+            let number = decimal(value)?;
+            (number == 0.0 || range.contains(&number)).then_some(Some(number).filter(|number| *number != 0.0))
+        })
+    }
+
     /// A number of bytes within a range: `1048576`, `"1MiB"`.
     pub(super) fn bytes(&mut self, key: &str, range: RangeInclusive<u64>) -> u64 {
         let expected = format!(
@@ -172,6 +190,16 @@ fn shown(value: &Value) -> String {
 fn whole(value: &Value) -> Option<u64> {
     match &value.kind {
         ValueKind::I64(number) => u64::try_from(*number).ok(),
+        ValueKind::String(text) => text.parse().ok(),
+        _ => None,
+    }
+}
+
+fn decimal(value: &Value) -> Option<f64> {
+    match &value.kind {
+        // Beyond `u32` it is out of every range here.
+        ValueKind::I64(number) => u32::try_from(*number).ok().map(f64::from),
+        ValueKind::Float(number) => Some(*number),
         ValueKind::String(text) => text.parse().ok(),
         _ => None,
     }

@@ -6,7 +6,7 @@ use super::{
     ApiConfig, ArtifactsConfig, ArtifactsPlace, BrokerConfig, Config, Declare, LogFormat, SecretsConfig, StoreConfig,
     TargetsConfig, read::size,
 };
-use crate::domain::{Secret, Timestamp};
+use crate::domain::{RateLimit, Secret, Timestamp};
 
 /// What stands for a secret.
 const HIDDEN: &str = "***";
@@ -48,6 +48,9 @@ pub fn render(config: &Config) -> String {
     toml.duration("max_age", delivery.max_age);
     toml.section("limits");
     toml.plain("max_in_flight", limits.max_in_flight);
+    // Numbers that are whole are written so, and read back as the same.
+    toml.plain("per_second", limits.rate.map_or(0.0, RateLimit::per_second));
+    toml.plain("burst", limits.rate.map_or(0, |rate| rate.burst().get()));
     toml.section("egress");
     toml.list("allow", &egress.allow);
     toml.list("deny", &egress.deny);

@@ -5,6 +5,7 @@ mod delivery;
 mod event;
 mod exchange;
 mod ids;
+mod lane;
 mod limit;
 mod outcome;
 mod payload;
@@ -30,6 +31,7 @@ pub use self::{
         BadExchange, EXCHANGE_CHANNELS, ExchangeName, ExchangePolicy, ExchangeRefused, MAX_AMQP_NAME_BYTES, RoutingKey,
     },
     ids::{BadId, DocumentId, EventId, InboxId, MAX_ID_BYTES, OrganizationId, ProjectId, SubscriptionId},
+    lane::{LaneFigure, LaneHealth, LaneKey, TargetId},
     limit::{BURST, BadRateLimit, PER_SECOND, RateLimit},
     outcome::{
         Answer, Attempt, DeliveryResult, DocumentState, FailureKind, InvalidReason, Outcome, SubscriptionDisabled,
@@ -39,8 +41,8 @@ pub use self::{
     retry::{MAX_RETRY_AGE, PlanDoesNotFit, RetryOn, RetryPolicy, WhileDown},
     secret::Secret,
     subscription::{
-        AmqpTarget, BadTarget, Fingerprint, HttpTarget, LaneKey, OPEN_HEADERS, RESERVED_HEADER_PREFIXES,
-        RESERVED_HEADERS, State, Subscription, Target, TargetUrl,
+        AmqpTarget, BadTarget, Fingerprint, HttpTarget, OPEN_HEADERS, RESERVED_HEADER_PREFIXES, RESERVED_HEADERS,
+        State, Subscription, Target, TargetUrl,
     },
     time::{Timestamp, now},
     trial::{TRIAL_PREFIX, Trial},

@@ -1,14 +1,14 @@
 //! A subscription: which events of an organization go where, and how.
 
-use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
 
 use http::{HeaderMap, Method};
 use url::{Host, Url};
 use uuid::Uuid;
 
 use super::{
-    Auth, EventSet, ExchangeName, FileExport, InboxId, OrganizationId, Payload, ProjectId, RateLimit, RetryPolicy,
-    RoutingKey, SigningSecret, SubscriptionId,
+    Auth, EventSet, ExchangeName, FileExport, InboxId, LaneKey, OrganizationId, Payload, ProjectId, RateLimit,
+    RetryPolicy, RoutingKey, SigningSecret, SubscriptionId,
 };
 
 /// Headers that a subscription may not set: the exchange itself needs them.
@@ -115,7 +115,7 @@ impl Target {
     }
 
     /// What answers there: scheme, host and port, or the exchange. One organization's subscriptions share a lane by it.
-    fn place(&self) -> String {
+    pub(super) fn place(&self) -> String {
         match self {
             Self::Http(target) => target.url.origin(),
             // No origin begins so: only http and https are URLs here.
@@ -249,37 +249,6 @@ impl FromStr for Fingerprint {
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
-    }
-}
-
-/// Which lane a delivery goes through: the target (organization, scheme, host, port; or organization and exchange), or the
-/// subscription's own.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LaneKey(Arc<str>);
-
-impl LaneKey {
-    /// The lane of a target, shared by all subscriptions of the organization that go there.
-    #[must_use]
-    pub fn of_target(organization: &OrganizationId, target: &Target) -> Self {
-        Self(format!("{organization} {}", target.place()).into())
-    }
-
-    /// The own lane of a subscription with limits of its own.
-    #[must_use]
-    pub fn of_subscription(organization: &OrganizationId, id: &SubscriptionId, target: &Target) -> Self {
-        Self(format!("{organization} {} {id}", target.place()).into())
-    }
-
-    /// The lane's name, for people.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for LaneKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "LaneKey({})", self.0)
     }
 }
 

@@ -61,6 +61,12 @@ impl Timestamp {
         Self(self.0.checked_add(wait).unwrap_or(self.0))
     }
 
+    /// The moment `ago` earlier.
+    #[must_use]
+    pub fn before(self, ago: Duration) -> Self {
+        Self(self.0.checked_sub(ago).unwrap_or(self.0))
+    }
+
     /// RFC 3339 in UTC with milliseconds, for people and JSON. What is before 1970 or after 9999 is written as the end
     /// of that range.
     #[must_use]

@@ -1,8 +1,8 @@
 //! One delivery: is it known, may it start, how did the attempt go, what follows.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{
     Flow, age,
@@ -18,10 +18,13 @@ use crate::{
     domain::{Answer, Attempt, DeliveryId, FailureKind, Owed, Subscription, Timestamp, Wait, now},
     policy::{
         lane::{self, Park},
-        wait,
+        pause, wait,
     },
     store::{Found, Snapshot},
 };
+
+/// An attempt at a target that is slow, silent or new takes long if it has not ended by then.
+const TAKES_LONG: Duration = Duration::from_millis(100);
 
 /// How a delivery left this process.
 #[derive(Debug)]
@@ -59,7 +62,8 @@ impl<C: Courier> Flow<C> {
         }
         // An id may have moved to another organization while the delivery waited: nothing ever crosses.
         let found = snapshot.find(&work.event.organization, &owed.subscription);
-        match decide::start(&owed, found, age(work, now()), self.settings.max_age) {
+        let paused = if let Found::Known(subscription) = found { self.paused(subscription) } else { None };
+        match decide::start(&owed, found, paused, age(work, now()), self.settings.max_age) {
             Start::Wait(wait) => later(stay, self.waiting(owed, Wait::Limit, wait), None),
             Start::End(ending) => {
                 let subscription = if let Found::Known(subscription) = found { Some(subscription) } else { None };
@@ -93,14 +97,28 @@ impl<C: Courier> Flow<C> {
         };
         // Again: it may have stood in line when the broker stopped taking messages.
         self.until_publishing_is_open().await;
-        if self.stop.draining.is_cancelled() {
-            return later(stay, self.waiting(owed, Wait::Limit, self.settings.delay_unit), None);
+        let is_draining = self.stop.draining.is_cancelled();
+        // It may be paused since it stood in line, too.
+        let wait = if is_draining { Some(self.settings.delay_unit) } else { self.paused(subscription) };
+        if let Some(wait) = wait {
+            return later(stay, self.waiting(owed, Wait::Limit, wait), None);
         }
         if receipt.is_stale() {
             // Not begun, and the broker gives its message again, perhaps to another replica.
             return Carried::LeftToBroker;
         }
-        let attempt = self.attempt(work, subscription, (stay.key().delivery, owed.attempts + 1), place).await;
+        let mut attempt = pin!(self.attempt(work, subscription, (stay.key().delivery, owed.attempts + 1), place));
+        let soon = if permit.is_slow() { timeout(TAKES_LONG, &mut attempt).await.ok() } else { None };
+        let attempt = match soon {
+            Some(attempt) => attempt,
+            None => {
+                // A quick one that falls silent is found out later: it costs no timer.
+                if permit.is_slow() {
+                    receipt.takes_long();
+                }
+                attempt.await
+            }
+        };
         let is_probe = permit.is_probe();
         let health = permit.finished(turn::heard(&attempt));
         if let Answer::None { kind, .. } = &attempt.answer
@@ -111,6 +129,18 @@ impl<C: Courier> Flow<C> {
             let wait = lane::hold_for(age(work, now()), self.settings.delay_unit);
             return self.wait_for_a_turn(work, stay, owed, subscription, Park { wait, down: true });
         }
+        self.follow_up(work, stay, owed, subscription, attempt).await
+    }
+
+    /// Does what follows an attempt that counts.
+    async fn follow_up(
+        &self,
+        work: &Work,
+        stay: Stay,
+        mut owed: Owed,
+        subscription: &Arc<Subscription>,
+        attempt: Attempt,
+    ) -> Carried {
         // What cannot be sent spends no attempt: none was made.
         owed.attempts += u32::from(!matches!(attempt.answer, Answer::Unsendable { .. }));
         let now = now();
@@ -235,6 +265,12 @@ impl<C: Courier> Flow<C> {
             open = publishing.wait_for(|standing| *standing == Standing::Open) => drop(open),
             () = self.stop.draining.cancelled() => {}
         }
+    }
+
+    /// How long a delivery waits because its lane is paused by hand; `None` when it is not.
+    fn paused(&self, subscription: &Subscription) -> Option<Duration> {
+        let since = self.subscriptions.current().paused(&subscription.lane)?;
+        Some(pause::wait(since.age_at(now()), self.settings.delay_unit))
     }
 
     fn waiting(&self, owed: Owed, wait: Wait, length: Duration) -> Owed {

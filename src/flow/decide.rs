@@ -56,8 +56,15 @@ impl Ending {
     }
 }
 
-/// Whether a delivery of this age may be tried now. `max_age` is for a subscription that is not known.
-pub(crate) fn start<'a>(owed: &Owed, subscription: Found<'a>, age: Duration, max_age: Duration) -> Start<'a> {
+/// Whether a delivery of this age may be tried now. `paused` is how long it waits because its lane is paused, if it is;
+/// `max_age` is for a subscription that is not known.
+pub(crate) fn start<'a>(
+    owed: &Owed,
+    subscription: Found<'a>,
+    paused: Option<Duration>,
+    age: Duration,
+    max_age: Duration,
+) -> Start<'a> {
     let subscription = match subscription {
         Found::Known(subscription) => subscription,
         Found::Deleted => {
@@ -89,7 +96,11 @@ pub(crate) fn start<'a>(owed: &Owed, subscription: Found<'a>, age: Duration, max
         let kind = owed.last_error.unwrap_or(FailureKind::Internal);
         return Start::End(Ending::failed(Outcome::Exhausted, kind, "no attempt is left"));
     }
-    Start::Attempt(subscription)
+    match paused {
+        // No longer than it may become old: then it ends in time.
+        Some(wait) => Start::Wait(wait.min(retry.max_age.saturating_sub(age))),
+        None => Start::Attempt(subscription),
+    }
 }
 
 /// What follows the `attempts`-th attempt, which ended with `answer` when the event was `age` old.
@@ -228,9 +239,9 @@ mod tests {
         let owed = Owed::first("gone".parse().unwrap());
         let max_age = Duration::from_secs(100);
         assert!(
-            matches!(start(&owed, Found::Unknown, Duration::ZERO, max_age), Start::Wait(wait) if wait == UNKNOWN_SUBSCRIPTION_WAIT)
+            matches!(start(&owed, Found::Unknown, None, Duration::ZERO, max_age), Start::Wait(wait) if wait == UNKNOWN_SUBSCRIPTION_WAIT)
         );
-        let Start::End(ending) = start(&owed, Found::Unknown, max_age, max_age) else { panic!("must end") };
+        let Start::End(ending) = start(&owed, Found::Unknown, None, max_age, max_age) else { panic!("must end") };
         assert_eq!((ending.outcome, ending.error.unwrap().0), (Outcome::Exhausted, FailureKind::TooOld));
     }
 
@@ -239,6 +250,7 @@ mod tests {
         let defaults = crate::store::Defaults {
             timeout: Duration::from_secs(15),
             retry: policy(),
+            rate_limit: None,
             max_in_flight: 32,
             links: false,
             exchanges: Arc::default(),
@@ -258,14 +270,28 @@ mod tests {
             (Found::Known(&gone), FailureKind::Gone),
         ];
         for (found, kind) in table {
-            for age in [Duration::ZERO, Duration::MAX] {
-                let Start::End(ending) = start(&owed, found, age, Duration::from_secs(1)) else {
+            for (age, paused) in [(Duration::ZERO, None), (Duration::MAX, None), (Duration::ZERO, Some(Duration::MAX))]
+            {
+                let Start::End(ending) = start(&owed, found, paused, age, Duration::from_secs(1)) else {
                     panic!("{kind} must end it")
                 };
                 assert_eq!((ending.outcome, ending.error.unwrap().0), (Outcome::Cancelled, kind));
             }
         }
-        assert!(matches!(start(&owed, Found::Known(&plain), Duration::ZERO, Duration::ZERO), Start::Attempt(_)));
+        assert!(matches!(start(&owed, Found::Known(&plain), None, Duration::ZERO, Duration::ZERO), Start::Attempt(_)));
+    }
+
+    #[test]
+    fn a_delivery_whose_lane_is_paused_waits_as_long_as_it_may_become_old_and_ends_then() {
+        let owed = Owed { attempts: 3, ..Owed::first("a".parse().unwrap()) };
+        let plain = subscription("target: {url: http://h/}");
+        let (max_age, pause) = (policy().max_age, Some(Duration::from_secs(256)));
+        let start = |age| start(&owed, Found::Known(&plain), pause, age, Duration::ZERO);
+        assert!(matches!(start(Duration::ZERO), Start::Wait(wait) if wait == Duration::from_secs(256)));
+        let last = Duration::from_secs(7);
+        assert!(matches!(start(max_age.saturating_sub(last)), Start::Wait(wait) if wait == last));
+        let Start::End(ending) = start(max_age) else { panic!("must end") };
+        assert_eq!((ending.outcome, ending.error.unwrap().0), (Outcome::Exhausted, FailureKind::TooOld));
     }
 
     #[test]

@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::LaneKey,
-    policy::lane::{Admission, Ask, Came, Figure, Health, Heard, Lanes, Park, Place, Share, Step, Totals, WindowSizes},
+    policy::lane::{Admission, Ask, Came, Figure, Health, Heard, Lanes, Park, Place, Step, Totals, WindowSizes},
+    policy::share::Share,
 };
 
 /// Who waits for the quick window looks this often for places that lanes hold which have fallen silent.
@@ -177,9 +178,9 @@ impl Inner {
 
     /// Takes someone out of a lane's line, and wakes who is first then.
     fn out_of_line(&mut self, lane: &LaneKey, came: Came, number: u64) {
-        let Some(line) = self.lines.get_mut(lane) else { return };
-        line.of(came).remove(number);
-        match line.first() {
+        let Some(standing) = self.lines.get_mut(lane) else { return };
+        standing.of(came).remove(number);
+        match standing.first() {
             Some(first) => first.turn.notify_one(),
             None => drop(self.lines.remove(lane)),
         }
@@ -267,10 +268,7 @@ impl Permit {
         let Some(turn) = self.take_window_or_wait() else { return true };
         let mut waiting = InHall { permit: self, number: turn.0 };
         loop {
-            let first = match waiting.step_up() {
-                None => return true,
-                Some(first) => first,
-            };
+            let Some(first) = waiting.step_up() else { return true };
             let look = Instant::now() + LOOK_FOR_RELIEF;
             tokio::select! {
                 biased;
@@ -283,7 +281,7 @@ impl Permit {
 
     /// `None` when it has its place.
     fn take_window_or_wait(&mut self) -> Option<(u64, Arc<Notify>)> {
-        let place = self.place.as_mut().filter(|place| place.needs_window)?;
+        let place = self.place.as_mut().filter(|place| place.wants_window())?;
         let now = self.keeper.now();
         let mut inner = self.keeper.lock();
         if inner.hall.0.is_empty() && inner.lanes.take_window(now, &self.lane, place) {
@@ -298,6 +296,11 @@ impl Permit {
     /// The request is over: what it says about the target. Says how the target counts now.
     pub(crate) fn finished(mut self, heard: Heard) -> Health {
         self.give_back(heard)
+    }
+
+    /// Whether it counts with the slow: its target is slow, or gives no answer.
+    pub(crate) fn is_slow(&self) -> bool {
+        self.place.is_some_and(Place::is_slow)
     }
 
     /// Whether it is the probe of a target that is down.
@@ -363,7 +366,9 @@ mod tests {
     const SIZES: WindowSizes = WindowSizes { quick: 100, slow: 100, slow_bytes: 1 << 20, lines: 100 };
 
     fn keeper(sizes: WindowSizes) -> LaneKeeper {
-        LaneKeeper::new(sizes, Duration::from_secs(1), Duration::from_secs(1))
+        let keeper = LaneKeeper::new(sizes, Duration::from_secs(1), Duration::from_secs(1));
+        keeper.set_share(Share { limited: true, ..Share::NOT_JOINED });
+        keeper
     }
 
     fn lane() -> LaneKey {

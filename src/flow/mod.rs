@@ -7,6 +7,7 @@
 mod body;
 mod carry;
 mod decide;
+mod figures;
 mod intake;
 mod lanes;
 pub mod matching;
@@ -27,6 +28,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use self::figures::LaneFigures;
 pub use self::ports::{Courier, Couriers, Directory, Sending};
 pub use self::trial::{TrialRefused, TrialReport, TryOut};
 use self::{
@@ -39,7 +41,7 @@ use crate::{
     artifacts::ArtifactStore,
     broker::{Acked, BrokerOutbox, Confirmed, Inbound, Receipt, Source, Standing},
     domain::{Owed, Timestamp, now},
-    policy::{lane::WindowSizes, wait::Tier},
+    policy::{lane::WindowSizes, share::Share, wait::Tier},
     store::Snapshot,
 };
 
@@ -126,6 +128,11 @@ impl<C: Courier> Flow<C> {
     /// Whether messages come in: what was done is remembered for longer while none do.
     pub fn consuming(&self, consuming: bool) {
         self.register.consuming(consuming);
+    }
+
+    /// What part of every limit this replica may use from now on. None before this is called.
+    pub fn use_share(&self, share: Share) {
+        self.lanes.set_share(share);
     }
 
     /// How many deliveries are in flight and in line.

@@ -14,6 +14,9 @@ pub const TIERS: u32 = 10;
 /// felt within five minutes.
 const LONGEST_LIMIT_TIER: u32 = 8;
 
+/// The same in units.
+pub const LONGEST_LIMIT_HOP: u64 = 1 << LONGEST_LIMIT_TIER;
+
 /// The longest wait that can be asked for, in units. Far above any `max_age`, far below overflow.
 pub const MAX_UNITS: u64 = 1 << 40;
 

@@ -133,7 +133,7 @@ fn node(value: &Value) -> Node<'_> {
 mod tests {
     use super::*;
     use crate::{
-        domain::{Secret, Timestamp},
+        domain::{LaneKey, RateLimit, Secret, Timestamp, WhileDown},
         store::{
             database::{ChangeCounter, Origin},
             file::tests::defaults,
@@ -143,7 +143,8 @@ mod tests {
 
     const DOCUMENT: &str = r#"{"name": "Ä \"b\"\u0001", "inboxes": ["i"], "events": ["document_text", "document_split"],
         "target": {"url": "https://h/x", "headers": {"X-Env": "prod"}, "timeout": "3s"},
-        "retry": {"backoff": "1s", "max_attempts": 3}, "max_in_flight": 7, "enabled": true}"#;
+        "retry": {"backoff": "1s", "max_attempts": 3, "while_down": "hold"},
+        "rate_limit": {"per_second": 0.3, "burst": 7}, "max_in_flight": 7, "enabled": true}"#;
 
     fn row(document: &str, secrets: Option<&str>) -> Row {
         let now = Timestamp::from_unix(0, 0).unwrap();
@@ -169,9 +170,20 @@ mod tests {
         let whole = r#"{"id": "a", "organization": "acme", "name": "Ä \"b\"\x01", "inboxes": ["i"],
             "events": ["document_text", "document_split"], "auth": {"authorization": "Bearer hush"},
             "target": {"url": "https://h/x", "headers": {"X-Env": "prod", "X-Key": "hush"}, "timeout": "3s"},
-            "retry": {"backoff": "1s", "max_attempts": 3}, "max_in_flight": 7, "enabled": true}"#;
+            "retry": {"backoff": "1s", "max_attempts": 3, "while_down": "hold"},
+            "rate_limit": {"per_second": 0.3, "burst": 7}, "max_in_flight": 7, "enabled": true}"#;
         let in_a_file = parse(&format!("subscriptions: [{whole}]"), &defaults()).unwrap();
         assert_eq!(in_a_file, [stored]);
+    }
+
+    #[test]
+    fn what_was_stored_before_there_were_rates_has_the_defaults() {
+        let document =
+            r#"{"events": ["document_text"], "target": {"url": "https://h/x"}, "retry": {"max_attempts": 3}}"#;
+        let rate_limit = Some(RateLimit::new(5.0, None).unwrap());
+        let found = from_document(&row(document, None), &Defaults { rate_limit, ..defaults() }).unwrap();
+        assert_eq!((found.rate_limit, found.retry.while_down), (rate_limit, WhileDown::Count));
+        assert_eq!(found.lane, LaneKey::of_target(&found.organization, &found.target));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::domain::{OrganizationId, Subscription, SubscriptionId};
+use crate::domain::{LaneKey, OrganizationId, Subscription, SubscriptionId, Timestamp};
 
 /// A subscription's place in the order of matches: the file's first, then those of the store as they were made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +21,8 @@ pub struct Edits {
     pub(super) by_id: BTreeMap<SubscriptionId, Option<Kept>>,
     /// In order: deletions, and, without an organization, those to be forgotten.
     pub(super) deleted: Vec<(SubscriptionId, Option<OrganizationId>)>,
+    /// Lanes, whose they are, and since when they are paused; those that are not, without a time.
+    pub(super) paused: BTreeMap<LaneKey, (OrganizationId, Option<Timestamp>)>,
 }
 
 /// How one snapshot differs from the one before.
@@ -32,6 +34,8 @@ pub struct Change {
     pub changed: usize,
     /// Ids that are gone.
     pub removed: usize,
+    /// Lanes that were paused or resumed.
+    pub pauses: usize,
 }
 
 impl Place {
@@ -68,6 +72,11 @@ impl Edits {
     /// That an organization's subscription was deleted is to be known.
     pub fn bury(&mut self, id: SubscriptionId, organization: OrganizationId) {
         self.deleted.push((id, Some(organization)));
+    }
+
+    /// An organization's lane is to be paused since then, or not to be paused.
+    pub fn pause(&mut self, lane: LaneKey, organization: OrganizationId, at: Option<Timestamp>) {
+        self.paused.insert(lane, (organization, at));
     }
 
     /// That this one was deleted need not be known any more.

@@ -80,6 +80,41 @@ impl<'a> At<'a> {
         fitting
     }
 
+    /// A number within a range, whole or not.
+    pub(super) fn decimal(&self, range: RangeInclusive<f64>, notes: &mut Notes) -> Option<f64> {
+        let expected = format!("a number from {} to {}", range.start(), range.end());
+        let (number, shown) = match &self.node.kind {
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "numbers that are not exact are far out of every range here"
+            )]
+            Kind::Scalar(Scalar::Integer(whole)) => (*whole as f64, whole.to_string()),
+            // Debug, because it writes 1e300 so, and not with 300 digits.
+            Kind::Scalar(Scalar::FloatingPoint(number)) => (number.into_inner(), format!("{:?}", number.into_inner())),
+            _ => {
+                self.expected(notes, &expected);
+                return None;
+            }
+        };
+        let fitting = Some(number).filter(|number| range.contains(number));
+        if fitting.is_none() {
+            self.problem(notes, format!("expected {expected}, got {shown}"));
+        }
+        fitting
+    }
+
+    /// One of a few words.
+    pub(super) fn one_of<T: Copy>(&self, choices: &[(&str, T)], notes: &mut Notes) -> Option<T> {
+        let text = self.text(notes)?;
+        let found = choices.iter().find(|(name, _)| *name == text).map(|(_, choice)| *choice);
+        if found.is_none() {
+            let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+            let guess = did_you_mean(text, names.iter().copied());
+            self.problem(notes, format!("expected {}, got {text:?}{guess}", names.join(" or ")));
+        }
+        found
+    }
+
     /// A duration within a range, as `15s`.
     pub(super) fn duration(&self, range: RangeInclusive<Duration>, notes: &mut Notes) -> Option<Duration> {
         let Kind::Scalar(Scalar::String(text)) = &self.node.kind else {

@@ -11,6 +11,8 @@ mod fields;
 mod file;
 mod follow;
 mod gone;
+mod lanes;
+mod limits;
 mod parts;
 mod reload;
 mod scope;
@@ -24,6 +26,7 @@ pub use self::{
     edits::{Change, Edits, Place},
     file::{Defaults, parse},
     follow::{StoreHandle, StoreSource},
+    lanes::{KnownLane, LaneIndex, Limits, TargetPlace},
     parts::Clash,
     reload::LoadError,
     snapshot::{Found, OrganizationIndex, Snapshot},

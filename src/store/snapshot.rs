@@ -7,9 +7,12 @@ use rpds::HashTrieMapSync;
 
 use super::{
     edits::{Change, Edits, Kept, Place},
+    lanes::LaneIndex,
     scope::Scope,
 };
-use crate::domain::{EventName, InboxId, OrganizationId, ProjectId, State, Subscription, SubscriptionId};
+use crate::domain::{
+    EventName, InboxId, LaneKey, OrganizationId, ProjectId, State, Subscription, SubscriptionId, Timestamp,
+};
 
 /// All subscriptions at one moment. A clone costs nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -18,6 +21,7 @@ pub struct Snapshot {
     organizations: HashTrieMapSync<OrganizationId, OrganizationIndex>,
     /// Deleted ones, with whose they were, for as long as a delivery may wait.
     deleted: HashTrieMapSync<SubscriptionId, OrganizationId>,
+    lanes: LaneIndex,
 }
 
 /// The subscriptions of one organization that match: all but those that their owner disabled. Nobody else's can be reached
@@ -88,6 +92,7 @@ impl Snapshot {
                 let scopes = organizations.entry(kept.subscription.organization.clone()).or_default();
                 kept.scopes(|scope| scopes.entry(scope).or_default().come.push(kept.clone().into_parts()));
             }
+            after.lanes.change(old.map(|kept| &*kept.subscription), new.as_ref().map(|kept| &*kept.subscription));
             match new {
                 Some(new) => after.by_id.insert_mut(id, new),
                 None => drop(after.by_id.remove_mut(&id)),
@@ -106,6 +111,9 @@ impl Snapshot {
                 Some(organization) => after.deleted.insert_mut(id, organization),
                 None => drop(after.deleted.remove_mut(&id)),
             }
+        }
+        for (lane, (organization, at)) in edits.paused {
+            change.pauses += usize::from(after.lanes.pause(organization, lane, at));
         }
         (after, change)
     }
@@ -135,6 +143,18 @@ impl Snapshot {
     /// Whether it is known that somebody's subscription with this id was deleted.
     pub(super) fn is_buried(&self, id: &SubscriptionId) -> bool {
         self.deleted.contains_key(id)
+    }
+
+    /// Since when a lane is paused by hand; `None` when it is not.
+    #[must_use]
+    pub fn paused(&self, lane: &LaneKey) -> Option<Timestamp> {
+        self.lanes.paused(lane)
+    }
+
+    /// The lanes that subscriptions lead to, and those that are paused.
+    #[must_use]
+    pub fn lanes(&self) -> &LaneIndex {
+        &self.lanes
     }
 
     /// The subscriptions of an organization that match; `None` when it has none.
@@ -311,7 +331,7 @@ mod tests {
         next.remove("never".parse().unwrap());
         let (after, change) = before.edited(next);
         // One that only moved did not change.
-        assert_eq!(change, Change { added: 1, changed: 1, removed: 1 });
+        assert_eq!(change, Change { added: 1, changed: 1, removed: 1, pauses: 0 });
         assert_eq!((before.len(), after.len()), (3, 3), "and the one before is as it was");
     }
 

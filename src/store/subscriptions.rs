@@ -164,8 +164,8 @@ impl Subscriptions {
 
     pub(super) async fn put_changes(&self, changes: Changes) -> Result<(), JoinError> {
         let defaults = self.stored_defaults.clone();
-        let size =
-            if changes.rows.len() + changes.gone.len() + changes.filed.len() < FEW { Size::Small } else { Size::Large };
+        let many = changes.rows.len() + changes.gone.len() + changes.filed.len() + changes.paused.len();
+        let size = if many < FEW { Size::Small } else { Size::Large };
         let put = move |parts: &mut Parts| Ok::<_, Infallible>(parts.put_changes(&changes, &defaults, now()));
         let Ok(()) = self.change("store", size, put).await?;
         Ok(())
@@ -203,9 +203,9 @@ impl Subscriptions {
             Ok(change) => change,
             Err(error) => return Ok(Err(error)),
         };
-        let Change { added, changed, removed } = change;
+        let Change { added, changed, removed, pauses } = change;
         let subscriptions = parts.snapshot().len();
-        tracing::info!(subscriptions, added, changed, removed, source, "Subscriptions reloaded");
+        tracing::info!(subscriptions, added, changed, removed, pauses, source, "Subscriptions reloaded");
         self.bring_into_force(&parts);
         Ok(Ok(()))
     }

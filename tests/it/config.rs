@@ -126,10 +126,14 @@ const BAD_TARGETS: [&str; 24] = [
 ];
 
 /// Further fields that are accepted.
-const GOOD_FIELDS: [&str; 11] = [
+const GOOD_FIELDS: [&str; 15] = [
     "name: ERP, inboxes: [a], projects: [], payload: contractfit, max_in_flight: 1, enabled: false",
     "retry: {backoff: 500ms, max_attempts: 1, max_age: 1h 30m}",
     "auth: {authorization: Bearer x}",
+    "retry: {while_down: hold}",
+    "retry: {while_down: count, max_attempts: 2}",
+    "rate_limit: {per_second: 0.001, burst: 100000}",
+    "rate_limit: {per_second: 100000}",
     "payload: cloudevents",
     "retry: {on: no_response}",
     "auth: {login: {url: 'http://h/'}}",
@@ -144,7 +148,7 @@ const GOOD_FIELDS: [&str; 11] = [
 ];
 
 /// Further fields that are refused.
-const BAD_FIELDS: [&str; 38] = [
+const BAD_FIELDS: [&str; 48] = [
     "name: 1",
     "name: ''",
     "inboxes: a",
@@ -178,8 +182,18 @@ const BAD_FIELDS: [&str; 38] = [
     "signing_secrets: [whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=]",
     "retry: {max_attempts: 21}",
     "retry: {on: nothing}",
-    "retry: {while_down: hold}",
-    "rate_limit: {per_second: 1}",
+    "retry: {while_down: wait}",
+    "retry: {while_down: true}",
+    "rate_limit: 10",
+    "rate_limit: {}",
+    "rate_limit: {burst: 1}",
+    "rate_limit: {per_second: 0}",
+    "rate_limit: {per_second: 0.0005}",
+    "rate_limit: {per_second: 100000.5}",
+    "rate_limit: {per_second: '1'}",
+    "rate_limit: {per_second: 1, burst: 0}",
+    "rate_limit: {per_second: 1, burst: 1.5}",
+    "rate_limit: {per_second: 1, per_minute: 60}",
     "file: {format: pdf}",
     "origin: file",
     "created_at: x",

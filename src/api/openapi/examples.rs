@@ -19,7 +19,8 @@ pub(in crate::api) fn login() -> Value {
         "target": target(),
         "auth": {"authorization": "Bearer replace-me", "login": login_alone()},
         "signing_secrets": ["generate"],
-        "retry": {"on": "any_failure", "backoff": "2s", "max_attempts": 10, "max_age": "24h"},
+        "retry": {"on": "any_failure", "backoff": "2s", "max_attempts": 10, "while_down": "hold", "max_age": "24h"},
+        "rate_limit": {"per_second": 10, "burst": 20},
         "max_in_flight": 8,
         "enabled": true,
     })
@@ -77,13 +78,34 @@ pub(in crate::api) fn shown() -> Value {
         },
         "auth": {"authorization": null, "login": null, "oauth2": null},
         "signing_secrets": [],
-        "retry": {"on": "any_failure", "backoff": "2s", "max_attempts": 10, "max_age": "24h"},
+        "retry": {"on": "any_failure", "backoff": "2s", "max_attempts": 10, "while_down": "count", "max_age": "24h"},
+        "rate_limit": null,
         "max_in_flight": 32,
         "enabled": true,
         "origin": "api",
         "created_at": "2026-11-25T18:50:00.000Z",
         "updated_at": "2026-11-25T18:50:00.000Z",
         "disabled_reason": null,
+    })
+}
+
+/// A target that subscriptions share.
+pub(in crate::api) fn target_shown() -> Value {
+    json!({
+        "id": "9bdc7f62-869d-538c-b731-be075a5660b5",
+        "organization": "acme",
+        "target": "https://erp.example",
+        "subscription": null,
+        "subscriptions": 2,
+        "paused": false,
+        "paused_at": null,
+        "health": "answering",
+        "health_since": null,
+        "in_flight": 3,
+        "in_line": 0,
+        "max_in_flight": 32,
+        "rate_limit": null,
+        "waiting_until": null,
     })
 }
 

@@ -7,8 +7,8 @@ mod schemas;
 
 use serde_json::{Map, Value, json};
 
-pub(super) use self::operation::Operation;
-use super::{products, subscriptions};
+pub(super) use self::operation::{Operation, reference};
+use super::{products, subscriptions, targets};
 
 /// Where it is served.
 pub(super) const PATH: &str = "/openapi.json";
@@ -21,13 +21,16 @@ const ABOUT: &str = "Subscriptions say which events of an organization go where.
 
 /// Every operation of every API.
 pub(super) fn operations() -> impl Iterator<Item = Operation> {
-    subscriptions::operations().into_iter().chain(products::operations())
+    subscriptions::operations().into_iter().chain(targets::operations()).chain(products::operations())
 }
 
 fn tags() -> Vec<Value> {
-    let all = "All of an organization's subscriptions, in canonical JSON.";
-    let own = json!({"name": subscriptions::TAG, "description": all});
-    std::iter::once(own).chain(products::tags()).collect()
+    let own = [
+        (subscriptions::TAG, "All of an organization's subscriptions, in canonical JSON."),
+        (targets::TAG, "Where they lead: how that stands, and to pause it."),
+    ];
+    let own = own.map(|(name, text)| json!({"name": name, "description": text}));
+    own.into_iter().chain(products::tags()).collect()
 }
 
 /// The document.

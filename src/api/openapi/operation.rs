@@ -148,7 +148,7 @@ fn answer_of(kinds: &[Kind]) -> Value {
 }
 
 /// A schema of the document, by its name.
-pub(super) fn reference(schema: &str) -> Value {
+pub(in crate::api) fn reference(schema: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{schema}")})
 }
 

@@ -8,6 +8,7 @@ use crate::api::{
     kind::Kind,
     products,
     secrets::{GENERATE, HIDDEN},
+    targets,
 };
 
 /// The schema of the subscriptions file.
@@ -28,6 +29,9 @@ pub(super) fn all() -> Value {
     schemas.insert("SubscriptionPage".to_owned(), page());
     schemas.insert("TestSend".to_owned(), test_send());
     schemas.insert("TestReport".to_owned(), test_report());
+    for (name, schema) in targets::schemas() {
+        schemas.insert(name.to_owned(), schema);
+    }
     schemas.insert("Problem".to_owned(), problem());
     schemas.insert("FieldError".to_owned(), field_error());
     for (name, schema) in products::schemas() {

@@ -24,16 +24,14 @@ use super::{
     read::{Reader, size},
 };
 use crate::{
-    domain::{RetryOn, RetryPolicy, Secret, WhileDown},
+    domain::{RateLimit, RetryOn, RetryPolicy, Secret, WhileDown},
     secrets::{BadKey, Key, KeyRing},
 };
 
 /// Settings whose meaning is still to come. They stand in `default.toml` so that their names are settled; accepting
 /// another value and ignoring it would be a lie.
-const RESERVED: [&str; 14] = [
+const RESERVED: [&str; 12] = [
     "api.public_url",
-    "limits.per_second",
-    "limits.burst",
     "egress.proxy",
     "failed.retention",
     "failed.max_bytes",
@@ -101,7 +99,7 @@ fn config(read: &mut Reader<'_>, environment: &[(String, String)]) -> Config {
             max_attempts: read.number("delivery.max_attempts", ranges::ATTEMPTS),
             max_age: read.duration("delivery.max_age", ranges::AGE),
         },
-        limits: LimitsConfig { max_in_flight: read.number("limits.max_in_flight", ranges::IN_FLIGHT) },
+        limits: limits(read),
         egress: EgressConfig {
             allow: read.list("egress.allow", NETWORK, network),
             deny: read.list("egress.deny", NETWORK, network),
@@ -137,6 +135,20 @@ fn broker(read: &mut Reader<'_>) -> BrokerConfig {
         window_bytes: read.bytes("broker.window_bytes", WINDOW_BYTES.0..=WINDOW_BYTES.1),
         delay_unit: read.duration("broker.delay_unit", Duration::from_millis(1)..=Duration::from_mins(1)),
     }
+}
+
+/// 0 stands for no limit, and for a burst of a second's worth.
+fn limits(read: &mut Reader<'_>) -> LimitsConfig {
+    let max_in_flight = read.number("limits.max_in_flight", ranges::IN_FLIGHT);
+    let per_second = read.decimal_or_none("limits.per_second", ranges::PER_SECOND);
+    let burst = read.number_or_none("limits.burst", ranges::BURST);
+    if burst.is_some() && per_second.is_none() && read.are_sound(&["limits.per_second"]) {
+        read.problem("limits.burst", "needs limits.per_second, which is 0: there is no limit that it could belong to");
+    }
+    let rate = per_second.map(|per_second| RateLimit::new(per_second, burst)).transpose();
+    // Both numbers were checked: no other problem is left.
+    let rate = rate.map_err(|error| read.problem("limits.per_second", error.to_string())).unwrap_or_default();
+    LimitsConfig { rate, max_in_flight }
 }
 
 /// What settings must be together. Only sound ones are compared, so that one mistake makes one problem.

@@ -59,7 +59,6 @@ fn every_default_that_is_not_read_is_reserved() {
 fn reserved_settings_are_refused_until_they_mean_something() {
     for (name, value) in [
         ("API__PUBLIC_URL", "https://relay.example"),
-        ("LIMITS__PER_SECOND", "10"),
         ("RECORD__ENABLED", "true"),
         ("EGRESS__PROXY", "http://proxy:3128"),
         ("TELEMETRY__SAMPLING", "0.1"),
@@ -71,7 +70,7 @@ fn reserved_settings_are_refused_until_they_mean_something() {
 
 #[test]
 fn reserved_settings_may_be_given_as_they_are() {
-    assert!(with(&[("RECORD__ENABLED", "false"), ("LIMITS__BURST", "0")]).is_ok());
+    assert!(with(&[("RECORD__ENABLED", "false"), ("ARCHIVE__MAX_BYTES", "0")]).is_ok());
     assert!(file("[record]\nenabled = false\n[archive]\nenabled = false").is_ok());
 }
 
@@ -202,6 +201,42 @@ fn settings_that_do_not_go_together_are_problems() {
 }
 
 #[test]
+fn targets_have_no_rate_unless_it_is_set_and_a_burst_of_a_second_unless_that_is() {
+    assert_eq!(with(&[]).unwrap().limits.rate, None);
+    for (text, per_second, burst) in [
+        ("per_second = 10", 10.0, 10),
+        ("per_second = 0.5", 0.5, 1),
+        ("per_second = 2.5\nburst = 0", 2.5, 3),
+        ("per_second = 100000\nburst = 1", 100_000.0, 1),
+    ] {
+        let found = file(&format!("[limits]\n{text}")).unwrap().limits.rate;
+        assert_eq!(found, Some(RateLimit::new(per_second, Some(burst)).unwrap()), "{text}");
+    }
+    let from_environment = with(&[("LIMITS__PER_SECOND", "2.5"), ("LIMITS__BURST", "7")]).unwrap();
+    assert_eq!(from_environment.limits.rate, Some(RateLimit::new(2.5, Some(7)).unwrap()));
+}
+
+#[test]
+fn a_bad_rate_is_told_with_what_was_expected() {
+    for (text, expected) in [
+        ("per_second = -1", "limits.per_second: expected 0 or a number from 0.001 to 100000, got -1"),
+        ("per_second = 0.0001", "limits.per_second: expected 0 or a number from 0.001 to 100000, got 0.0001"),
+        ("per_second = 100001", "limits.per_second: expected 0 or a number from 0.001 to 100000, got 100001"),
+        ("per_second = nan", "limits.per_second: expected 0 or a number from 0.001 to 100000, got NaN"),
+        ("per_second = inf", "limits.per_second: expected 0 or a number from 0.001 to 100000, got inf"),
+        ("per_second = \"ten\"", "limits.per_second: expected 0 or a number from 0.001 to 100000, got \"ten\""),
+        ("per_second = 1\nburst = 100001", "limits.burst: expected 0 or a whole number from 1 to 100000, got 100001"),
+        ("per_second = 1\nburst = 1.5", "limits.burst: expected 0 or a whole number from 1 to 100000, got 1.5"),
+        ("burst = 5", "limits.burst: needs limits.per_second, which is 0"),
+    ] {
+        let told = only_problem(file(&format!("[limits]\n{text}")));
+        assert!(told.contains(expected), "{text}\n{told}");
+    }
+    let both = with(&[("LIMITS__PER_SECOND", "fast"), ("LIMITS__BURST", "-1")]).unwrap_err();
+    assert_eq!(both.len(), 2, "{both}");
+}
+
+#[test]
 fn lists_are_read_from_files_and_from_the_environment() {
     let from_file = file("[egress]\nallow = [\"10.0.0.0/8\", \"::1\"]").unwrap();
     let from_environment = with(&[("EGRESS__ALLOW", "10.0.0.0/8,::1")]).unwrap();
@@ -237,4 +272,10 @@ fn what_is_rendered_reads_back_as_the_same_settings() {
         [("EGRESS__DENY", "8.8.8.0/24"), ("BROKER__CA_FILE", "/etc/\"ca\\.pem"), ("EVENTS__MAX_BYTES", "1000000")];
     let shown = render(&with(&variables).unwrap());
     assert_eq!(render(&file(&shown).unwrap()), shown);
+    for per_second in ["0", "0.001", "0.3", "7", "2.5", "100000"] {
+        let config = with(&[("LIMITS__PER_SECOND", per_second)]).unwrap();
+        let shown = render(&config);
+        assert!(shown.contains(&format!("\nper_second = {per_second}\n")), "{shown}");
+        assert_eq!(file(&shown).unwrap().limits.rate, config.limits.rate);
+    }
 }

@@ -27,7 +27,7 @@ impl Bookings {
         let from = from.max(now);
         let turns = (f64::from(before) + self.ahead(from, spacing)) * spacing.as_secs_f64() * SLACK;
         let wait = Duration::try_from_secs_f64(turns).unwrap_or(Duration::MAX);
-        (from - now).saturating_add(wait)
+        from.saturating_sub(now).saturating_add(wait)
     }
 
     /// Promises that turn.

@@ -17,7 +17,7 @@ use governor::{
     state::{InMemoryState, NotKeyed},
 };
 
-use super::Share;
+use crate::policy::share::Share;
 
 /// How many requests may go to a lane in a time: `burst` at once, and one more with each `interval`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,7 +13,7 @@ mod limiter;
 mod tests;
 mod windows;
 
-use std::{collections::HashMap, num::NonZeroU32, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use self::{
     booking::Bookings,
@@ -22,7 +22,7 @@ use self::{
     windows::{Class, Held, Windows},
 };
 pub use self::{health::Health, limiter::Rate, windows::WindowSizes};
-use crate::domain::LaneKey;
+use crate::{domain::LaneKey, policy::share::Share};
 
 /// The line holds about what a lane can send within this time.
 const LINE_WORTH: Duration = Duration::from_secs(1);
@@ -55,17 +55,6 @@ pub struct Lanes {
     clock: HandClock,
     next_sweep: Duration,
     next_relief: Duration,
-}
-
-/// What this replica may take of every limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Share {
-    /// How many replicas there are.
-    pub replicas: NonZeroU32,
-    /// Whether limited lanes may be used at all.
-    pub limited: bool,
-    /// Rises with every change.
-    pub since: u64,
 }
 
 #[derive(Debug, Default)]
@@ -173,8 +162,16 @@ pub enum Step {
 pub struct Place {
     bytes: u64,
     probe: bool,
-    /// Whether a place in the quick window must be taken before sending: [`Lanes::take_window`].
-    pub needs_window: bool,
+    window: Window,
+}
+
+/// A place's place in the windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Window {
+    /// One in the quick window is still to be taken.
+    Wanted,
+    Quick,
+    Slow,
 }
 
 impl Place {
@@ -182,6 +179,18 @@ impl Place {
     #[must_use]
     pub fn is_probe(self) -> bool {
         self.probe
+    }
+
+    /// Whether a place in the quick window must be taken before sending: [`Lanes::take_window`].
+    #[must_use]
+    pub fn wants_window(self) -> bool {
+        self.window == Window::Wanted
+    }
+
+    /// Whether it counts with those of slow, silent and new targets.
+    #[must_use]
+    pub fn is_slow(self) -> bool {
+        self.window == Window::Slow
     }
 }
 
@@ -209,7 +218,7 @@ impl Lanes {
             by_key: HashMap::new(),
             windows: Windows::new(sizes),
             unit,
-            share: Share { replicas: NonZeroU32::MIN, limited: true, since: 0 },
+            share: Share::NOT_JOINED,
             share_since: Duration::ZERO,
             clock: HandClock::default(),
             next_sweep: SWEEP_EVERY,
@@ -274,13 +283,14 @@ impl Lanes {
         let Some(lane) = self.by_key.get_mut(key) else { return true };
         if !self.windows.is_full() {
             self.windows.take_quick(&mut lane.held, place.bytes);
+            place.window = Window::Quick;
         } else if lane.record.class(now) != Class::Quick && self.windows.has_room(lane.held, Class::Slow, place.bytes) {
             // It is not quick any more: it counts with the slow.
             self.windows.take_slow(&mut lane.held, place.bytes);
+            place.window = Window::Slow;
         } else {
             return false;
         }
-        place.needs_window = false;
         true
     }
 
@@ -288,7 +298,7 @@ impl Lanes {
     pub fn finished(&mut self, now: Duration, key: &LaneKey, place: Place, heard: Heard) -> Health {
         let Some(lane) = self.by_key.get_mut(key) else { return Health::Suspect };
         lane.in_flight = lane.in_flight.saturating_sub(1);
-        if !place.needs_window {
+        if !place.wants_window() {
             self.windows.give_back(&mut lane.held, place.bytes);
         }
         if place.probe {
@@ -415,7 +425,7 @@ impl Lane {
             return Err(Blocked { until: Some(world.unit) });
         }
         if world.now < self.held_until {
-            return Err(Blocked { until: Some(self.held_until - world.now) });
+            return Err(Blocked { until: Some(self.held_until.saturating_sub(world.now)) });
         }
         let class = self.record.class(world.now);
         if self.in_flight >= cap(ask.limits, world.share) || !windows.has_room(self.held, class, ask.bytes) {
@@ -426,10 +436,13 @@ impl Lane {
         }
         self.record.asked(world.now, self.in_flight);
         self.in_flight += 1;
-        if class != Class::Quick {
+        let window = if class == Class::Quick {
+            Window::Wanted
+        } else {
             windows.take_slow(&mut self.held, ask.bytes);
-        }
-        Ok(Place { bytes: ask.bytes, probe: false, needs_window: class == Class::Quick })
+            Window::Slow
+        };
+        Ok(Place { bytes: ask.bytes, probe: false, window })
     }
 
     /// The wait of a delivery that cannot go and finds no room in the line.

@@ -1,3 +1,5 @@
+use std::num::NonZeroU32;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -14,7 +16,14 @@ fn key(n: u32) -> LaneKey {
 }
 
 fn lanes() -> Lanes {
-    Lanes::new(SIZES, SECOND)
+    of(SIZES)
+}
+
+/// Lanes of the only replica.
+fn of(sizes: WindowSizes) -> Lanes {
+    let mut lanes = Lanes::new(sizes, SECOND);
+    lanes.set_share(Duration::ZERO, share(1, true, 1));
+    lanes
 }
 
 fn ask(lane: &LaneKey) -> Ask<'_> {
@@ -44,7 +53,7 @@ fn share(replicas: u32, limited: bool, since: u64) -> Share {
 /// A place, with one in the quick window if it needs one.
 fn go(lanes: &mut Lanes, now: Duration, ask: &Ask<'_>) -> Place {
     let Admission::Go(mut place) = lanes.admit(now, ask) else { panic!("must go") };
-    assert!(!place.needs_window || lanes.take_window(now, ask.lane, &mut place), "must find room");
+    assert!(!place.wants_window() || lanes.take_window(now, ask.lane, &mut place), "must find room");
     place
 }
 
@@ -158,7 +167,7 @@ fn targets_that_fall_silent_at_once_lose_the_quick_window_within_moments() {
 
 #[test]
 fn a_fast_target_has_a_long_line_and_a_slow_one_a_short_line() {
-    let mut lanes = Lanes::new(WindowSizes { lines: 1_000_000, ..SIZES }, SECOND);
+    let mut lanes = of(WindowSizes { lines: 1_000_000, ..SIZES });
     answer(&mut lanes, SECOND, &key(1), 5 * MILLI);
     let fast = (0..20_000).filter(|_| lanes.admit(SECOND, &ask(&key(1))) == Admission::Line).count();
     assert!((6_300..=6_400).contains(&fast), "{fast}");
@@ -192,7 +201,6 @@ fn what_waits_for_a_silent_target_comes_back_seldom_when_it_is_silent_for_long()
 #[test]
 fn a_backlog_gets_turns_of_its_own_at_the_lanes_rate() {
     let (mut lanes, key) = (lanes(), key(1));
-    lanes.set_share(Duration::ZERO, share(1, true, 1));
     let ask = limited(&key, rate(10, 10));
     let now = SECOND * 60;
     let mut went = 0;
@@ -361,13 +369,13 @@ proptest! {
         moves in moves(), (cap, quick, burst) in (1u32..5, 1u32..8, 1u32..5), hold in any::<bool>(),
     ) {
         let sizes = WindowSizes { quick, slow: 12, slow_bytes: 10_000, lines: 10 };
-        let mut lanes = Lanes::new(sizes, SECOND);
+        let mut lanes = of(sizes);
         let keys: Vec<_> = (0..6).map(key).collect();
         // Half of the lanes have a rate.
         let limits = |n: usize| Limits { max_in_flight: cap, rate: if n % 2 == 0 { rate(5, burst) } else { None } };
         let ask = |n: usize, came| Ask { limits: limits(n), came, hold, ..ask(&keys[n]) };
         let (mut flying, mut lining, mut went) = (Vec::<(usize, Place)>::new(), Vec::new(), vec![Vec::new(); 6]);
-        let (mut now, mut generation) = (Duration::ZERO, 0);
+        let (mut now, mut generation) = (Duration::ZERO, 1);
         for (step, one) in moves {
             now += MILLI * u32::try_from(step).unwrap();
             match one {
@@ -383,7 +391,7 @@ proptest! {
                 Move::Window(n) if !flying.is_empty() => {
                     let n = n % flying.len();
                     let (lane, place) = &mut flying[n];
-                    if place.needs_window {
+                    if place.wants_window() {
                         let _ = lanes.take_window(now, &keys[*lane], place);
                     }
                 }

@@ -9,6 +9,7 @@ use sqlx::{AnyConnection, Row as _, query, query_scalar};
 use super::{
     ChangeCounter, DEADLINE, LOAD_DEADLINE, Row, Store, StoreError, Tombstone,
     filed::{self, FiledRow},
+    paused::{self, PausedRow},
     row::{Entry, columns, entry, to_micros},
     within,
 };
@@ -33,6 +34,8 @@ pub struct Loaded {
     pub gone: Vec<Tombstone>,
     /// What is known of subscriptions that a file declares.
     pub filed: Vec<FiledRow>,
+    /// Targets that are paused, or were not long ago.
+    pub paused: Vec<PausedRow>,
     /// Where to go on with [`Store::changes_since`].
     pub counter: ChangeCounter,
 }
@@ -46,6 +49,8 @@ pub struct Changes {
     pub gone: Vec<Tombstone>,
     /// What changed about subscriptions that a file declares. Some may be told twice.
     pub filed: Vec<FiledRow>,
+    /// Targets that were paused or resumed. Some may be told twice.
+    pub paused: Vec<PausedRow>,
     /// Where to go on. Less than what was asked for when the database is not the one it was, restored from a backup, say:
     /// then only [`Store::load_all`] tells the truth.
     pub counter: ChangeCounter,
@@ -55,7 +60,7 @@ impl Changes {
     /// Whether nothing changed that anybody keeps in memory.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.gone.is_empty() && self.filed.is_empty()
+        self.rows.is_empty() && self.gone.is_empty() && self.filed.is_empty() && self.paused.is_empty()
     }
 }
 
@@ -100,7 +105,8 @@ impl Store {
             drop(stored);
             let gone = self.tombstones(&mut reader).await?;
             let filed = filed::changed(&mut reader, ChangeCounter::default()).await?;
-            Ok(Loaded { rows, gone, filed, counter })
+            let paused = paused::changed(&mut reader, ChangeCounter::default()).await?;
+            Ok(Loaded { rows, gone, filed, paused, counter })
         })
         .await
     }
@@ -142,6 +148,7 @@ impl Store {
             if told < changes.counter.0.saturating_sub(since.0) {
                 // After the others, and without raising the counter: it would pass what was written in between.
                 changes.filed = filed::changed(&mut reader, since).await?;
+                changes.paused = paused::changed(&mut reader, since).await?;
             }
             Ok(changes)
         })

@@ -10,6 +10,7 @@ mod changes;
 mod error;
 mod filed;
 mod keys;
+mod paused;
 mod pool;
 mod row;
 mod schema;
@@ -25,6 +26,7 @@ pub use self::{
     error::{InsertError, StoreError, UpdateError},
     filed::FiledRow,
     keys::{ApiKey, BadKeyName, KeyOwner},
+    paused::PausedRow,
     row::{BadCursor, ChangeCounter, Content, Cursor, NewSubscription, Origin, Row, Tombstone, UnknownOrigin},
     subscriptions::Page,
 };

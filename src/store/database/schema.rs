@@ -9,7 +9,7 @@ use super::{
 };
 
 /// Each step leads from the version of its position to the next one. Never change one that was released.
-const STEPS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
+const STEPS: [&str; 3] = [include_str!("schema_1.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
 
 /// What names the lock on PostgreSQL: any number that nothing else in that database uses.
 const LOCK: i64 = 0x646f_6372_656c_6179;

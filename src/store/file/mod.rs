@@ -11,14 +11,14 @@ use std::{
 use super::{
     auth, export,
     fields::{At, Names, Table},
-    target,
+    limits, target,
     yaml::{self, FileProblems, Kind, Node, Notes, Path},
 };
 use crate::{
     config::{Config, did_you_mean, ranges},
     domain::{
-        BadId, EventName, EventSet, ExchangePolicy, LaneKey, Payload, RetryOn, RetryPolicy, State, Subscription,
-        SubscriptionId, Target, WhileDown,
+        BadId, EventName, EventSet, ExchangePolicy, Payload, RateLimit, RetryOn, RetryPolicy, State, Subscription,
+        SubscriptionId, WhileDown,
     },
 };
 
@@ -38,15 +38,18 @@ const SUBSCRIPTION: Names = Names {
         "auth",
         "signing_secrets",
         "retry",
+        "rate_limit",
         "max_in_flight",
         "enabled",
     ],
-    later: &["rate_limit"],
+    later: &[],
     read_only: &["origin", "created_at", "updated_at", "disabled_reason"],
 };
 
 const RETRY: Names =
-    Names { known: &["on", "backoff", "max_attempts", "max_age"], later: &["while_down"], read_only: &[] };
+    Names { known: &["on", "backoff", "max_attempts", "while_down", "max_age"], later: &[], read_only: &[] };
+
+const RETRY_ON: [(&str, RetryOn); 2] = [("any_failure", RetryOn::AnyFailure), ("no_response", RetryOn::NoResponse)];
 
 /// What a subscription gets that does not say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +58,8 @@ pub struct Defaults {
     pub timeout: Duration,
     /// When and how often it is tried again.
     pub retry: RetryPolicy,
+    /// How fast its target's lane may send.
+    pub rate_limit: Option<RateLimit>,
     /// Requests in flight at its target.
     pub max_in_flight: u32,
     /// Whether there is an artifact store that links to files can be made for.
@@ -74,6 +79,7 @@ impl From<&Config> for Defaults {
                 max_age: config.delivery.max_age,
                 while_down: WhileDown::default(),
             },
+            rate_limit: config.limits.rate,
             max_in_flight: config.limits.max_in_flight,
             links: config.artifacts.place.is_some(),
             exchanges: Arc::clone(&config.targets.amqp.exchanges),
@@ -162,19 +168,10 @@ fn subscription(
     let file = export::file(&table, payload, notes);
     let signing_secrets = auth::signing_secrets(&table, notes);
     let retry = retry(&table, payload, defaults, notes);
-    let in_flight = match &target {
-        Some(Target::Amqp(_)) => ranges::IN_FLIGHT_AT_EXCHANGE,
-        Some(Target::Http(_)) | None => ranges::IN_FLIGHT,
-    };
-    let default = defaults.max_in_flight.min(*in_flight.end());
-    let max_in_flight = table.get("max_in_flight").map(|at| at.number(in_flight, notes));
+    let limits = limits::limits(&table, target.as_ref(), defaults, notes);
     let enabled = table.get("enabled").map_or(Some(true), |at| at.claim(notes));
 
-    let (id, organization, target) = (id?, organization?, target?);
-    let (lane, max_in_flight) = match max_in_flight {
-        Some(own) => (LaneKey::of_subscription(&organization, &id, &target), own?),
-        None => (LaneKey::of_target(&organization, &target), default),
-    };
+    let (id, organization, target, limits) = (id?, organization?, target?, limits?);
     Some(Subscription {
         name: name.unwrap_or_else(|| Some(id.as_str()))?.to_owned(),
         inboxes,
@@ -185,9 +182,9 @@ fn subscription(
         auth: given?.auth,
         signing_secrets: signing_secrets?,
         retry: retry?,
-        rate_limit: None,
-        max_in_flight,
-        lane,
+        rate_limit: limits.rate,
+        max_in_flight: limits.in_flight,
+        lane: limits.lane(&organization, &id, &target),
         state: State::enabled(enabled?),
         id,
         organization,
@@ -281,28 +278,19 @@ fn retry(
     let max_attempts =
         table.get("max_attempts").map_or(Some(defaults.retry.max_attempts), |at| at.number(ranges::ATTEMPTS, notes));
     let max_age = table.get("max_age").map_or(Some(defaults.retry.max_age), |at| at.duration(ranges::AGE, notes));
-    let on = table.get("on").map_or(Some(on), |at| retry_on(&at, notes));
+    let on = table.get("on").map_or(Some(on), |at| at.one_of(&RETRY_ON, notes));
+    let while_down = table
+        .get("while_down")
+        .map_or(Some(defaults.retry.while_down), |at| at.one_of(&WhileDown::ALL.map(|it| (it.as_str(), it)), notes));
     let policy = RetryPolicy {
         on: on?,
         backoff: backoff?,
         max_attempts: max_attempts?,
         max_age: max_age?,
-        while_down: defaults.retry.while_down,
+        while_down: while_down?,
     };
     policy.check().map_err(|misfit| at.problem(notes, misfit.to_string())).ok()?;
     Some(policy)
-}
-
-fn retry_on(at: &At<'_>, notes: &mut Notes) -> Option<RetryOn> {
-    match at.text(notes)? {
-        "any_failure" => Some(RetryOn::AnyFailure),
-        "no_response" => Some(RetryOn::NoResponse),
-        other => {
-            let guess = did_you_mean(other, ["any_failure", "no_response"]);
-            at.problem(notes, format!("expected any_failure or no_response, got {other:?}{guess}"));
-            None
-        }
-    }
 }
 
 #[cfg(test)]

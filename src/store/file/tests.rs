@@ -6,7 +6,7 @@ use http::header::{ACCEPT, AUTHORIZATION};
 
 use super::*;
 use crate::{
-    domain::{HttpTarget, State, Target},
+    domain::{HttpTarget, LaneKey, State, Target},
     store::Snapshot,
 };
 
@@ -16,6 +16,7 @@ pub(in crate::store) fn defaults() -> Defaults {
     Defaults {
         timeout: Duration::from_secs(15),
         retry: RetryPolicy::shipped(),
+        rate_limit: None,
         max_in_flight: 32,
         links: true,
         exchanges: Arc::new(exchanges),
@@ -53,12 +54,10 @@ pub(in crate::store) fn problems(text: &str) -> String {
 #[test]
 fn a_subscription_that_says_little_gets_the_defaults() {
     let subscription = one(&with(""));
-    assert_eq!(subscription.name, "erp");
-    assert_eq!(subscription.payload, Payload::ContractFit);
-    assert_eq!(http(&subscription).method, "POST");
-    assert_eq!(http(&subscription).timeout, Duration::from_secs(15));
+    assert_eq!((subscription.name.as_str(), subscription.payload), ("erp", Payload::ContractFit));
+    assert_eq!((http(&subscription).method.as_str(), http(&subscription).timeout.as_secs()), ("POST", 15));
     assert_eq!(subscription.retry, defaults().retry);
-    assert_eq!(subscription.max_in_flight, 32);
+    assert_eq!((subscription.max_in_flight, subscription.rate_limit), (32, None));
     assert_eq!(subscription.lane, LaneKey::of_target(&subscription.organization, &subscription.target));
     assert!(subscription.state == State::Enabled && !http(&subscription).template);
     assert!(subscription.inboxes.is_empty() && subscription.projects.is_empty());
@@ -83,7 +82,8 @@ subscriptions:
       headers: {X-Env: prod, Accept: text/plain, authorization: from headers}
       timeout: 1m
     auth: {authorization: Bearer x}
-    retry: {backoff: 500ms, max_attempts: 3, max_age: 7d}
+    retry: {backoff: 500ms, max_attempts: 3, while_down: hold, max_age: 7d}
+    rate_limit: {per_second: 2.5, burst: 10}
     max_in_flight: 8
     enabled: false
 "#);
@@ -95,8 +95,7 @@ subscriptions:
         [EventName::DocumentPredict, EventName::DocumentEvaluate]
     );
     assert!(http(&subscription).template && subscription.state == State::Disabled);
-    assert_eq!(http(&subscription).method.as_str(), "PURGE");
-    assert_eq!(http(&subscription).timeout, Duration::from_mins(1));
+    assert_eq!((http(&subscription).method.as_str(), http(&subscription).timeout.as_secs()), ("PURGE", 60));
     assert_eq!(http(&subscription).headers[AUTHORIZATION], "Bearer x", "auth wins over headers");
     assert_eq!(http(&subscription).headers.len(), 3);
     assert_eq!(
@@ -106,10 +105,11 @@ subscriptions:
             backoff: Duration::from_millis(500),
             max_attempts: 3,
             max_age: Duration::from_hours(7 * 24),
-            while_down: WhileDown::Count,
+            while_down: WhileDown::Hold,
         }
     );
-    assert_eq!(subscription.max_in_flight, 8);
+    let rate_limit = RateLimit::new(2.5, Some(10)).unwrap();
+    assert_eq!((subscription.max_in_flight, subscription.rate_limit), (8, Some(rate_limit)));
     let (organization, target) = (&subscription.organization, &subscription.target);
     assert_eq!(subscription.lane, LaneKey::of_subscription(organization, &subscription.id, target));
 }
@@ -177,7 +177,8 @@ subscriptions:
     target: {url: nowhere, timeout: 61s, methd: POST}
   - id: two
     events: [document_txt, document_export]
-    retry: {while_down: hold, max_attempts: 21}
+    retry: {while_down: holt, max_attempts: 21}
+    rate_limit: {per_second: 0}
   - id: two
     organization: \"\"
     events: document_text
@@ -199,13 +200,14 @@ subscriptions:
     has("subscriptions[1]", "target is missing");
     has("subscriptions[1].events[0]", "did you mean \"document_text\"?");
     has("subscriptions[1].events[1]", "cannot carry document_export");
-    has("subscriptions[1].retry.while_down", "not supported yet");
+    has("subscriptions[1].retry.while_down", "expected count or hold, got \"holt\" (did you mean \"hold\"?)");
+    has("subscriptions[1].rate_limit.per_second", "from 0.001 to 100000, got 0");
     has("subscriptions[1].retry.max_attempts", "from 1 to 20, got 21");
     has("subscriptions[2].id", "line 6 has it too");
     has("subscriptions[2].organization", "must not be empty");
     has("subscriptions[2].events", "expected a list, got text");
     has("subscriptions[2].target.type", "expected http or amqp, got \"ampq\" (did you mean \"amqp\"?)");
-    assert_eq!(found.len(), 15, "{found}");
+    assert_eq!(found.len(), 16, "{found}");
 }
 
 #[test]
@@ -227,13 +229,15 @@ fn single_mistakes_make_single_problems() {
         (with("enabled: yes"), "expected true or false, got text"),
         (with("max_in_flight: 0"), "expected a whole number from 1 to 10000, got 0"),
         (with("max_in_flight: 1.5"), "expected a whole number from 1 to 10000, got a number"),
-        (with("rate_limit: {per_second: 10}"), "rate_limit (subscription \"erp\"): not supported yet"),
         (with("file: {format: pdf}"), "file (subscription \"erp\"): belongs to the payload smartdocumentor_file only"),
         (with("created_at: 2026-01-01"), "created_at (subscription \"erp\"): is read-only"),
         (with("origin: file"), "is read-only"),
         (with("auth: {}"), "auth (subscription \"erp\"): expected authorization, login or oauth2"),
         (with("auth: {authorization: ''}"), "must not be empty"),
-        (with("retry: {while_down: hold}"), "retry.while_down (subscription \"erp\"): not supported yet"),
+        (
+            with("retry: {while_down: true}"),
+            "retry.while_down (subscription \"erp\"): expected text, got true or false",
+        ),
         (with("retry: {on: no_respons}"), "did you mean \"no_response\"?"),
         (with("retry: {backoff: 2}"), "expected a duration such as 15s or 500ms, got a number"),
         (with("retry: {backoff: soon}"), "got \"soon\""),

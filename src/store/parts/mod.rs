@@ -17,7 +17,7 @@ use tokio::time::Instant;
 pub use self::clash::Clash;
 use self::clash::{Stored, Waiting};
 use super::{
-    database::{ChangeCounter, Changes, Loaded, Row, TOMBSTONE_AGE, TOMBSTONES, Tombstone},
+    database::{ChangeCounter, Changes, Loaded, PausedRow, Row, TOMBSTONE_AGE, TOMBSTONES, Tombstone},
     document::{BadDocument, from_document, state},
     edits::{Change, Edits, Place},
     file::Defaults,
@@ -146,6 +146,10 @@ impl Parts {
         for id in self.file.iter() {
             self.judge_again(&mut edits, id);
         }
+        for (lane, organization) in self.snapshot.lanes().all_paused() {
+            edits.pause(lane.clone(), organization.clone(), None);
+        }
+        pause(&mut edits, &loaded.paused);
         self.counter = Some(loaded.counter);
         Ok(self.apply(edits))
     }
@@ -184,6 +188,7 @@ impl Parts {
             self.gone.put_filed(row);
             self.judge_again(&mut edits, &row.id);
         }
+        pause(&mut edits, &changes.paused);
         self.counter = Some(changes.counter);
         self.apply(edits)
     }
@@ -340,6 +345,12 @@ impl Parts {
 /// Whether a row is disabled so that no event finds it. One whose target is gone is found: its deliveries are cancelled.
 fn matches_nothing(row: &Row) -> bool {
     row.disabled_reason.as_deref().is_some_and(|reason| reason != FailureKind::Gone.as_str())
+}
+
+fn pause(edits: &mut Edits, rows: &[PausedRow]) {
+    for PausedRow { organization, lane, paused_at, .. } in rows {
+        edits.pause(lane.clone(), organization.clone(), *paused_at);
+    }
 }
 
 fn tell(row: &Row, error: &BadDocument) {

@@ -161,8 +161,8 @@ impl Story {
                 self.naive.seen = self.naive.database.clone();
             }
             Happens::Load => {
-                let Changes { rows, gone, filed, counter } = rows_since(&self.naive.database, 0);
-                self.parts.put_loaded(&Loaded { rows, gone, filed, counter }, &defaults()).unwrap();
+                let Changes { rows, gone, filed, paused, counter } = rows_since(&self.naive.database, 0);
+                self.parts.put_loaded(&Loaded { rows, gone, filed, paused, counter }, &defaults()).unwrap();
                 self.naive.seen = self.naive.database.clone();
             }
             Happens::Gone(id) => self.gone(id),
@@ -276,7 +276,7 @@ fn rows_since(database: &Database, since: i64) -> Changes {
         changed: ChangeCounter::at(*changed),
     });
     let counter = ChangeCounter::at(database.counter);
-    Changes { rows: rows.collect(), gone: gone.collect(), filed: filed.collect(), counter }
+    Changes { rows: rows.collect(), gone: gone.collect(), filed: filed.collect(), paused: Vec::new(), counter }
 }
 
 proptest! {

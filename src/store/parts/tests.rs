@@ -5,7 +5,7 @@ use crate::{
     domain::{TargetUrl, now},
     store::{
         Found,
-        database::{FiledRow, Origin},
+        database::{FiledRow, Origin, PausedRow},
         file::tests::defaults,
         parse,
     },
@@ -34,6 +34,12 @@ fn tombstones(count: usize, at: Timestamp) -> Vec<Tombstone> {
         changed: ChangeCounter::default(),
     };
     (0..count).map(of).collect()
+}
+
+/// A store with nothing in it.
+fn nothing(counter: i64) -> Loaded {
+    let counter = ChangeCounter::at(counter);
+    Loaded { rows: Vec::new(), gone: Vec::new(), filed: Vec::new(), paused: Vec::new(), counter }
 }
 
 fn bury(parts: &mut Parts, gone: Vec<Tombstone>, now: Timestamp) {
@@ -189,7 +195,7 @@ fn one_that_cannot_be_read_is_left_out_of_a_load_only_if_no_event_would_find_it(
         changed: ChangeCounter::at(1),
     };
     let load = |reason| {
-        let loaded = Loaded { rows: vec![row(reason)], gone: vec![], filed: vec![], counter: ChangeCounter::at(1) };
+        let loaded = Loaded { rows: vec![row(reason)], ..nothing(1) };
         Parts::default().put_loaded(&loaded, &defaults())
     };
     assert!(load(Some("another reason")).is_ok());
@@ -197,4 +203,34 @@ fn one_that_cannot_be_read_is_left_out_of_a_load_only_if_no_event_would_find_it(
     for reason in [Some("gone"), None] {
         assert!(matches!(load(reason), Err(NotLoaded::Incomplete { .. })), "{reason:?}");
     }
+}
+
+#[test]
+fn a_target_is_paused_from_a_load_or_a_change_on_until_the_store_says_otherwise() {
+    let (mut parts, begin) = (Parts::of_file(file("h", "")), now());
+    let lane = parts.snapshot().by_id(&id()).unwrap().lane.clone();
+    let organization: OrganizationId = "acme".parse().unwrap();
+    let row = |paused_at| PausedRow {
+        organization: organization.clone(),
+        lane: lane.clone(),
+        paused_at,
+        changed: ChangeCounter::default(),
+    };
+    let change = |paused_at| Changes { paused: vec![row(paused_at)], ..Changes::default() };
+    assert_eq!(parts.put_changes(&change(Some(begin)), &defaults(), begin).pauses, 1);
+    assert_eq!(parts.put_changes(&change(Some(begin)), &defaults(), begin).pauses, 0, "told twice");
+    assert_eq!(parts.snapshot().paused(&lane), Some(begin));
+    // Whatever becomes of who leads there.
+    parts.put_file(Vec::new()).unwrap();
+    parts.put_file(file("h", "")).unwrap();
+    assert_eq!(parts.snapshot().paused(&lane), Some(begin));
+    parts.put_changes(&change(None), &defaults(), begin);
+    assert_eq!(parts.snapshot().paused(&lane), None);
+
+    parts.put_loaded(&Loaded { paused: vec![row(Some(begin))], ..nothing(2) }, &defaults()).unwrap();
+    assert_eq!(parts.snapshot().paused(&lane), Some(begin));
+    // Another database, or one that was restored: it knows nothing of this.
+    parts.put_loaded(&nothing(1), &defaults()).unwrap();
+    assert_eq!(parts.snapshot().paused(&lane), None);
+    assert_eq!(parts.snapshot().lanes().after(None, None).count(), 1, "the file's subscription leads there");
 }

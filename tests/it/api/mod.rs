@@ -5,11 +5,13 @@ mod gone;
 mod guide;
 mod integrations;
 mod keys;
+mod limits;
 mod lists;
 mod openapi;
 mod problems;
 pub(crate) mod secrets;
 mod subscriptions;
+mod targets;
 mod trial;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -85,8 +87,9 @@ impl Served {
         let subscriptions = Arc::new(subscriptions);
         let source = StoreSource::open(database.url.clone(), database.keys.clone()).await.unwrap();
         let bench = Bench::new().await;
-        let desk =
-            Desk::new(source.handle(), Arc::clone(&subscriptions), now).with_trials(Arc::downgrade(&bench.flow) as _);
+        let desk = Desk::new(source.handle(), Arc::clone(&subscriptions), now)
+            .with_trials(Arc::downgrade(&bench.flow) as _)
+            .with_figures(Arc::downgrade(&bench.flow) as _);
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         source.follow(Arc::clone(&subscriptions), &tracker, stop.clone());
         let server = Server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();

@@ -25,7 +25,8 @@ fn shown(created: &Value) -> Value {
         },
         "auth": {"authorization": null, "login": null, "oauth2": null},
         "signing_secrets": [],
-        "retry": {"on": "any_failure", "backoff": "2s", "max_attempts": 10, "max_age": "24h"},
+        "retry": {"on": "any_failure", "backoff": "2s", "max_attempts": 10, "while_down": "count", "max_age": "24h"},
+        "rate_limit": null,
         "max_in_flight": 32,
         "enabled": true,
         "origin": "api",
@@ -206,6 +207,7 @@ async fn what_the_file_declares_is_read_and_never_changed() {
     let file = "subscriptions:\n- {id: filed, organization: acme, name: Filed, events: [document_text], enabled: false, \
                  target: {url: 'https://u:hunter2@h/', headers: {X-Key: hunter2, Accept: a/b}, timeout: 90ms}, \
                  auth: {login: {url: 'https://l/', body: {password: hunter2}}}, max_in_flight: 3, \
+                 rate_limit: {per_second: 0.3}, retry: {while_down: hold}, \
                  signing_secrets: [whsec_aHVudGVyMmh1bnRlcjJodW50ZXIyaHVudGVyMg==]}\n\
                  - {id: fixed, organization: acme, events: [document_text], target: {url: 'https://h/'}, \
                  auth: {authorization: hunter2}, retry: {max_age: 3d}}\n";
@@ -230,8 +232,8 @@ async fn what_the_file_declares_is_read_and_never_changed() {
                 "oauth2": null,
             },
             "signing_secrets": ["***"],
-            "retry": {"on": "any_failure", "backoff": "2s", "max_attempts": 10, "max_age": "24h"},
-            "max_in_flight": 3, "enabled": false, "origin": "file", "created_at": null, "updated_at": null,
+            "retry": {"on": "any_failure", "backoff": "2s", "max_attempts": 10, "while_down": "hold", "max_age": "24h"},
+            "rate_limit": {"per_second": 0.3, "burst": 1}, "max_in_flight": 3, "enabled": false, "origin": "file", "created_at": null, "updated_at": null,
             "disabled_reason": null,
         })
     );

@@ -10,7 +10,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn two_hundred_targets_in_use_take_two_connections_and_three_channels() {
+async fn two_hundred_targets_in_use_take_two_connections_and_four_channels() {
     const TARGETS: usize = 200;
     let node = Node::start().await;
     let broker = TestBroker::on(&node).await;
@@ -37,6 +37,6 @@ async fn two_hundred_targets_in_use_take_two_connections_and_three_channels() {
         })
         .collect();
     ours.sort_unstable();
-    assert_eq!(ours, [("consuming", "2"), ("publishing", "1")], "{told}");
+    assert_eq!(ours, [("consuming", "3"), ("publishing", "1")], "{told}");
     service.stop().await;
 }

@@ -147,7 +147,7 @@ async fn the_broker_knows_every_argument_that_keeps_messages() {
             // -1 would be "unlimited" on RabbitMQ 4, but "none" on 3.10; 4 has 20 by default.
             assert!(limit.is_some_and(|limit| limit > 0), "{name}: {limit:?}");
         }
-        if name == &broker.topology.names.dead_queue {
+        if [&broker.topology.names.dead_queue, &broker.topology.names.presence_queue].contains(&name) {
             continue;
         }
         assert_eq!(arguments["x-dead-letter-exchange"], *broker.topology.names.park_exchange, "{name}");

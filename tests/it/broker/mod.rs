@@ -8,6 +8,7 @@ mod confirms;
 mod consuming;
 mod declare;
 mod park;
+mod presence;
 mod reconnect;
 mod stragglers;
 mod tls;

@@ -14,7 +14,7 @@ use super::{
     number_of, publish, unacknowledged, until_unacknowledged,
 };
 use crate::support::{
-    broker::{TestBroker, eventually},
+    broker::{TestBroker, ctl, eventually},
     node::Node,
     proxy::Proxy,
 };
@@ -41,13 +41,14 @@ async fn finish_others(broker: &TestBroker, consuming: &mut Consuming, numbers: 
 }
 
 /// A message that does not finish, and others behind it until its channel is left.
-async fn held_and_left(broker: &TestBroker, proxy: &Proxy, publishing: &mut Consuming) -> Inbound {
+async fn held_and_left(broker: &TestBroker, proxy: &Proxy, consuming: &mut Consuming) -> Inbound {
     publish(broker, "acme", 0..1, 10).await;
-    let held = publishing.next().await;
+    let held = consuming.next().await;
     let mut next = 1;
     while proxy.acks().by_channel().len() < 2 {
-        finish_others(broker, publishing, next..next + OTHERS).await;
+        finish_others(broker, consuming, next..next + OTHERS).await;
         next += OTHERS;
+        assert!(next < 10 * OTHERS, "the channel is never left");
     }
     held
 }
@@ -123,6 +124,7 @@ async fn a_stop_takes_nothing_more_and_waits_for_the_acks_of_channels_that_were_
     let held = held_and_left(&broker, &proxy, &mut consuming).await;
     publish(&broker, "acme", 100_000..100_002, 10).await;
     let [early, late] = <[_; 2]>::try_from(consuming.take(2).await).unwrap();
+    assert_eq!(consumers(events).await, 1);
     consuming.stop();
     eventually("no consumer", || async { (consumers(events).await == 0).then_some(()) }).await;
     publish(&broker, "acme", 200_000..200_010, 10).await;
@@ -143,16 +145,17 @@ async fn a_stop_that_waits_no_longer_gives_back_what_the_channels_that_were_left
     let proxy = Proxy::before(broker.config.url.reveal()).await;
     let mut consuming = Consuming::with(&broker, behind(&proxy, &broker), open());
     let held = held_and_left(&broker, &proxy, &mut consuming).await;
+    until_unacknowledged(events, 1).await;
     consuming.give_up();
     consuming.ended().await;
     held.receipt.let_go();
     broker.wait_for(events, 1).await;
 }
 
-/// How many consumers a queue on the test broker has.
+/// How many consumers take messages of a queue on the test broker. Those that were cancelled are not among them.
 async fn consumers(queue: &str) -> usize {
-    let told = crate::support::broker::ctl(&["list_queues", "-q", "--no-table-headers", "name", "consumers"]).await;
-    number_of(queue, &told)
+    let told = ctl(&["list_consumers", "-q", "--no-table-headers", "queue_name"]).await;
+    told.lines().filter(|line| *line == queue).count()
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ async fn what_is_printed_is_what_is_declared_and_declaring_again_changes_nothing
     let printed = broker.run(&["topology"]).await.fine();
     for _ in 0..2 {
         let told = broker.run(&["topology", "--declare"]).await.fine();
-        assert!(told.contains("13 queues"), "{told}");
+        assert!(told.contains("14 queues"), "{told}");
     }
     for queue in &broker.topology.queues {
         assert!(printed.contains(&queue.name), "{printed}");

@@ -18,7 +18,7 @@ use crate::support::{
 };
 
 /// A database with a key of `acme`, and the settings that make a service serve it.
-struct Made {
+pub(super) struct Made {
     _folder: TempDir,
     url: String,
     secrets: String,
@@ -26,7 +26,7 @@ struct Made {
 }
 
 impl Made {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("store.db").display());
         let secrets = Key::generate().unwrap().reveal().to_owned();
@@ -37,11 +37,17 @@ impl Made {
         Self { _folder: folder, url, secrets, key: key.reveal().to_owned() }
     }
 
-    fn settings(&self) -> [(&'static str, &str); 3] {
+    pub(super) fn settings(&self) -> [(&'static str, &str); 3] {
         [("STORE__URL", &self.url), ("SECRETS__KEYS", &self.secrets), ("API__LISTEN", "127.0.0.1:0")]
     }
 
-    async fn send(&self, address: SocketAddr, method: Method, path: &str, body: &Value) -> (StatusCode, String) {
+    pub(super) async fn send(
+        &self,
+        address: SocketAddr,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> (StatusCode, String) {
         let client = Client::builder().no_proxy().build().unwrap();
         let request = client.request(method, format!("http://{address}{path}")).bearer_auth(&self.key);
         let request = request.header("content-type", "application/json").body(body.to_string());

@@ -61,7 +61,7 @@ async fn deliveries_of_one_event_that_cannot_start_share_a_parked_message() {
     let surroundings = Surroundings::with(&[
         ("BROKER__DELAY_UNIT", "2s"),
         ("BROKER__PREFETCH", "4"),
-        ("DELIVERY__TIMEOUT", "10s"),
+        ("DELIVERY__TIMEOUT", "4s"),
         ("DELIVERY__MAX_ATTEMPTS", "1"),
     ])
     .await;

@@ -8,6 +8,7 @@ mod exports;
 mod gone;
 mod invalid;
 mod lanes;
+mod pause;
 mod payloads;
 mod retries;
 mod review;

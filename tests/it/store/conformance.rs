@@ -53,7 +53,20 @@ macro_rules! conformance {
             a_filed_one_is_disabled_once_for_each_url_and_enabled_again
             whoever_enables_a_filed_one_is_not_overruled_by_what_was_found_before
             following_the_files_passes_no_other_change
-            a_database_of_version_1_gets_its_new_table
+            a_database_of_version_1_gets_its_new_tables
+        }
+        $crate::store::conformance::conformance! {
+            paused, $database:
+            what_is_paused_is_loaded_and_followed_until_it_is_resumed
+            a_pause_keeps_its_beginning_and_what_changes_nothing_is_no_change
+            targets_are_told_apart_whatever_they_are_called
+            following_pauses_passes_no_other_change
+            that_something_was_resumed_is_forgotten_after_thirty_days
+        }
+        $crate::store::conformance::conformance! {
+            limits, $database:
+            limits_come_back_from_the_database_as_they_were_written
+            a_document_from_before_there_were_limits_has_the_defaults
         }
         $crate::store::conformance::conformance! {
             keys, $database:
@@ -421,9 +434,9 @@ pub(super) async fn a_newer_schema_is_refused_with_both_versions(database: Datab
     database.open().await.close().await;
     database.execute("INSERT INTO schema_version (version) VALUES (77)").await;
     let refused = Store::open(&database.url, database.keys.clone()).await.unwrap_err();
-    assert!(matches!(refused, StoreError::Newer { found: 77, known: 2 }), "{refused:?}");
+    assert!(matches!(refused, StoreError::Newer { found: 77, known: 3 }), "{refused:?}");
     let text = refused.to_string();
-    assert!(text.contains("version 77") && text.contains("up to 2"), "{text}");
+    assert!(text.contains("version 77") && text.contains("up to 3"), "{text}");
 }
 
 pub(super) async fn many_may_open_an_empty_database_at_once(database: Database) {

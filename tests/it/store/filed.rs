@@ -124,15 +124,17 @@ pub(super) async fn following_the_files_passes_no_other_change(database: Databas
     tokio::time::timeout(crate::support::broker::DEADLINE, both).await.expect("the follower misses something");
 }
 
-pub(super) async fn a_database_of_version_1_gets_its_new_table(database: Database) {
+pub(super) async fn a_database_of_version_1_gets_its_new_tables(database: Database) {
     let store = database.open().await;
     store.insert(&new("a"), at(0)).await.unwrap();
     store.close().await;
     // As version 1 left it.
     database.execute("DROP TABLE filed_disabled").await;
     database.execute("DROP INDEX subscriptions_deleted").await;
-    database.execute("DELETE FROM schema_version WHERE version = 2").await;
+    database.execute("DROP TABLE paused_targets").await;
+    database.execute("DELETE FROM schema_version WHERE version > 1").await;
     let store = database.open().await;
     assert_eq!(ids(&store.load_all().await.unwrap().rows), ["a"]);
     assert!(disable(&store, "f", "one", 1).await);
+    assert!(store.load_all().await.unwrap().paused.is_empty());
 }

@@ -4,6 +4,8 @@ mod conformance;
 mod filed;
 pub(crate) mod follow;
 mod keys;
+mod limits;
+mod paused;
 mod postgres;
 mod sqlite;
 

@@ -49,7 +49,7 @@ const PARTS: [(&str, &[&str]); 14] = [
     ("store", &["config", "domain", "secrets"]),
     ("telemetry", &["config"]),
     ("broker", &["backoff", "config", "domain", "policy"]),
-    ("admin", &["broker"]),
+    ("admin", &["broker", "policy"]),
     ("api", &["config", "domain", "flow", "secrets", "store"]),
     ("artifacts", &["config", "domain"]),
     ("flow", &["artifacts", "broker", "config", "domain", "payload", "policy", "store", "webhook"]),
