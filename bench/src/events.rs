@@ -2,12 +2,7 @@
 
 use prost::Message;
 
-#[expect(
-    missing_docs,
-    clippy::pedantic,
-    clippy::enum_variant_names,
-    reason = "generated from proto/, where the documentation is"
-)]
+#[expect(missing_docs, clippy::pedantic, reason = "generated from proto/, where the documentation is")]
 pub mod wire {
     include!(concat!(env!("OUT_DIR"), "/docrelay.v1.rs"));
 }
@@ -88,7 +83,7 @@ fn subscription(index: usize, path: usize, receiver_port: u16) -> String {
 /// A subscription of an organization to its events; `more` are further fields, a line each.
 #[must_use]
 pub fn subscription_to(id: &str, organization: &str, url: &str, more: &str) -> String {
-    let more: String = more.lines().map(|line| format!("    {line}\n")).collect();
+    let more: String = more.lines().flat_map(|line| ["    ", line, "\n"]).collect();
     format!(
         r#"  - id: {id}
     name: {id}
