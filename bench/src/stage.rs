@@ -126,7 +126,8 @@ impl Stage<'_> {
         let (connection, channel) = self.broker.publishing().await?;
         let (handle, begun, before) = (Handle::current(), Instant::now(), self.used(service)?);
         let published = {
-            let plan = plan.clone();
+            // A channel is closed when nobody has it any more: this one is closed with its connection.
+            let (plan, channel) = (plan.clone(), channel.clone());
             spawn_blocking(move || publish(&handle, &channel, &plan)).await??
         };
         let (after, seconds) = (self.used(service)?, begun.elapsed().as_secs_f64());

@@ -47,6 +47,7 @@ pub struct Counted {
 pub struct Tap {
     counted: Arc<Mutex<Counted>>,
     connection: Connection,
+    _channel: Channel,
 }
 
 impl Tap {
@@ -70,7 +71,7 @@ impl Tap {
         let counted = Arc::default();
         #[expect(clippy::disallowed_methods, reason = "ends with its connection")]
         tokio::spawn(count(consumer, Arc::clone(&counted)));
-        Ok(Self { counted, connection })
+        Ok(Self { counted, connection, _channel: channel })
     }
 
     /// What was counted so far.
