@@ -20,11 +20,11 @@ check: ## Formatting, lints, documentation, licences and advisories, wire compat
 	@scripts/check
 
 # BENCH_ARGS: anything else that `docrelay-bench --help` names.
-bench: ## docrelay beside the bare loop, into target/bench/summary.json (ROUNDS=7 EVENTS=20000 FAN_OUT=1,3 QUICK=1)
+bench: ## docrelay beside the bare loop, and its targets beside each other, into target/bench/ (ROUNDS= EVENTS=20000 FAN_OUT=1,3 ONLY= QUICK=1)
 	@scripts/broker install
 	cargo build --release --workspace --bins --locked
-	@scripts/with-broker "$${CARGO_TARGET_DIR:-target}/release/docrelay-bench" $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(EVENTS),--events $(EVENTS)) \
-	    $(if $(FAN_OUT),--fan-out $(FAN_OUT)) $(if $(QUICK),--quick) $(BENCH_ARGS)
+	@ulimit -n "$$(ulimit -Hn)"; scripts/with-broker "$${CARGO_TARGET_DIR:-target}/release/docrelay-bench" $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(EVENTS),--events $(EVENTS)) \
+	    $(if $(FAN_OUT),--fan-out $(FAN_OUT)) $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick) $(BENCH_ARGS)
 	cargo bench --locked --bench matching
 
 FORCE:

@@ -5,16 +5,16 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::{Context, Result, ensure};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use lapin::{
-    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind,
+    Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind,
     options::{
         BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
-        QueuePurgeOptions,
+        QueueDeleteOptions, QueuePurgeOptions,
     },
     types::{FieldTable, LongString},
 };
 use tokio::{process::Command, time::sleep};
 
-use crate::events;
+use crate::{events, schedule::properties};
 
 /// Where events are published.
 pub const EVENTS_EXCHANGE: &str = "documents";
@@ -25,13 +25,18 @@ pub const RESULTS_EXCHANGE: &str = "documents.results";
 /// What cannot be processed.
 const DEAD_QUEUE: &str = "docrelay.dead";
 /// Where docrelay parks what must wait.
-const PARK_EXCHANGE: &str = "docrelay.park";
+pub const PARK_EXCHANGE: &str = "docrelay.park";
 /// Takes every result, for both loops alike, so that the broker really stores them. Purged before every loop.
 const RESULTS_QUEUE: &str = "bench.results";
 /// Takes a copy of everything that is parked: it must stay empty.
 const PARKED_QUEUE: &str = "bench.parked";
 
 const CONFIRMS_OUTSTANDING: usize = 500;
+
+/// The keys of the delay queues.
+pub fn delay_keys() -> impl Iterator<Item = String> {
+    (0..10).map(|power| format!("delay.{}s", 1 << power))
+}
 
 /// How many messages wait in the queues that tell how a loop went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,25 +136,7 @@ impl Broker {
         }
         let left = self.depth(EVENTS_QUEUE).await?;
         ensure!(left == 0, "the loop before left {left} events behind");
-        let mut confirms = FuturesUnordered::new();
-        for index in 0..count {
-            let (id, key, body) = events::event(run, index);
-            let properties = BasicProperties::default()
-                .with_content_type("application/protobuf".into())
-                .with_type("docrelay.v1.DocumentEvent".into())
-                .with_message_id(id.into())
-                .with_delivery_mode(2);
-            let options = BasicPublishOptions::default();
-            confirms.push(
-                self.channel.basic_publish(EVENTS_EXCHANGE.into(), key.into(), options, &body, properties).await?,
-            );
-            if confirms.len() == CONFIRMS_OUTSTANDING {
-                confirmed(confirms.next().await)?;
-            }
-        }
-        while let Some(confirmation) = confirms.next().await {
-            confirmed(Some(confirmation))?;
-        }
+        self.publish_all((0..count).map(|index| events::event(run, index))).await?;
         ensure!(self.depth(EVENTS_QUEUE).await? as usize == count, "not every event reached the events queue");
         Ok(())
     }
@@ -168,6 +155,59 @@ impl Broker {
             }
         }
         Ok(())
+    }
+
+    /// Deletes every queue, the benchmark's own included: docrelay declares its own anew, and nothing is left of what was
+    /// on its way.
+    ///
+    /// # Errors
+    /// When the broker is gone.
+    pub async fn discard(&self) -> Result<()> {
+        let delays = delay_keys().map(|key| format!("docrelay.{key}"));
+        let others = [EVENTS_QUEUE, "docrelay.due", "docrelay.presence", DEAD_QUEUE, RESULTS_QUEUE, PARKED_QUEUE];
+        for queue in others.map(str::to_owned).into_iter().chain(delays) {
+            self.channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await?;
+        }
+        Ok(())
+    }
+
+    /// A channel of its own on a connection of its own, without confirms.
+    ///
+    /// # Errors
+    /// When the broker is gone.
+    pub async fn publishing(&self) -> Result<(Connection, Channel)> {
+        let connection = Connection::connect(&self.url, ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
+        Ok((connection, channel))
+    }
+
+    /// Publishes events as fast as they are confirmed.
+    ///
+    /// # Errors
+    /// When one is not.
+    pub async fn publish_all(&self, events: impl Iterator<Item = (String, String, Vec<u8>)>) -> Result<()> {
+        let mut confirms = FuturesUnordered::new();
+        for (id, key, body) in events {
+            let options = BasicPublishOptions::default();
+            confirms.push(
+                self.channel.basic_publish(EVENTS_EXCHANGE.into(), key.into(), options, &body, properties(id)).await?,
+            );
+            if confirms.len() == CONFIRMS_OUTSTANDING {
+                confirmed(confirms.next().await)?;
+            }
+        }
+        while let Some(confirmation) = confirms.next().await {
+            confirmed(Some(confirmation))?;
+        }
+        Ok(())
+    }
+
+    /// How many messages wait in docrelay's own two queues.
+    ///
+    /// # Errors
+    /// When the broker is gone.
+    pub async fn waiting(&self) -> Result<u32> {
+        Ok(self.depth(EVENTS_QUEUE).await? + self.depth("docrelay.due").await?)
     }
 
     /// How many messages wait where.

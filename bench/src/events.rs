@@ -2,17 +2,12 @@
 
 use prost::Message;
 
-#[expect(
-    unreachable_pub,
-    clippy::pedantic,
-    clippy::enum_variant_names,
-    reason = "generated from proto/, where the documentation is"
-)]
-mod wire {
+#[expect(missing_docs, clippy::pedantic, reason = "generated from proto/, where the documentation is")]
+pub mod wire {
     include!(concat!(env!("OUT_DIR"), "/docrelay.v1.rs"));
 }
 
-/// How many organizations the load is spread over. Each is a target, and so a lane, of its own.
+/// How many organizations the load of the first part is spread over. Each is a target, and so a lane, of its own.
 pub const ORGANIZATIONS: usize = 64;
 
 /// How long an encoded event is, in bytes.
@@ -20,15 +15,21 @@ pub const EVENT_BYTES: usize = 2048;
 
 /// The name of an organization.
 #[must_use]
-pub fn organization(index: usize) -> String {
-    format!("organization-{:02}", index % ORGANIZATIONS)
+pub fn organization(number: usize) -> String {
+    format!("organization-{number:02}")
 }
 
-/// An event: its id, its routing key and its encoded bytes. `run` keeps the ids of different runs apart.
+/// An event of the first part: its id, its routing key and its encoded bytes. `run` keeps the ids of different runs apart.
 #[must_use]
 pub fn event(run: &str, index: usize) -> (String, String, Vec<u8>) {
+    event_for(&organization(index % ORGANIZATIONS), run, index)
+}
+
+/// An event of an organization.
+#[must_use]
+pub fn event_for(organization: &str, run: &str, index: usize) -> (String, String, Vec<u8>) {
     let id = format!("{run}-{index}");
-    let organization = organization(index);
+    let organization = organization.to_owned();
     let key = format!("document_predict.{organization}.inbox-1");
     let mut event = wire::DocumentEvent {
         id: id.clone(),
@@ -70,15 +71,27 @@ pub fn subscriptions_with_one_hung(receiver_port: u16, hung_port: u16) -> String
 }
 
 fn subscription(index: usize, path: usize, receiver_port: u16) -> String {
-    let organization = organization(index);
+    let organization = organization(index % ORGANIZATIONS);
+    subscription_to(
+        &format!("{organization}-{path}"),
+        &organization,
+        &format!("http://127.0.0.1:{receiver_port}/hook/{path}"),
+        "",
+    )
+}
+
+/// A subscription of an organization to its events; `more` are further fields, a line each.
+#[must_use]
+pub fn subscription_to(id: &str, organization: &str, url: &str, more: &str) -> String {
+    let more: String = more.lines().flat_map(|line| ["    ", line, "\n"]).collect();
     format!(
-        r#"  - id: {organization}-{path}
-    name: {organization} {path}
+        r#"  - id: {id}
+    name: {id}
     organization: {organization}
     events: [document_predict]
     payload: contractfit
-    target: {{type: http, url: "http://127.0.0.1:{receiver_port}/hook/{path}"}}
-"#
+    target: {{type: http, url: "{url}"}}
+{more}"#
     )
 }
 

@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{
     events::{ORGANIZATIONS, subscriptions, subscriptions_with_one_hung},
-    round::Bench,
+    round::{Bench, config_file},
 };
 
 /// No run takes longer, unless everything hangs.
@@ -50,10 +50,10 @@ impl Bench {
             Some(port) => subscriptions_with_one_hung(self.receiver_port, port),
             None => subscriptions(1, self.receiver_port),
         };
-        std::fs::write(self.output.join("subscriptions-1.yaml"), text)?;
+        std::fs::write(self.folders.output.join("subscriptions-1.yaml"), text)?;
         self.broker.preload(run, events).await?;
         let before = self.control.counts().await?.received;
-        let mut child = self.start_docrelay(1)?;
+        let mut child = self.folders.start_docrelay(&config_file(&self.folders.output, 1))?;
         let served = self.served(before, answered as u64).await;
         // What hangs is cut off and thrown away: the next run begins with empty queues.
         child.kill().await?;

@@ -5,7 +5,6 @@
 //! so what is measured is a loop that is running at speed, for docrelay and the bare loop alike.
 
 use std::{
-    fs::File,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -24,6 +23,7 @@ use crate::{
     events::ORGANIZATIONS,
     process::{cpu_time, peak_memory_mib},
     receiver::{Control, Counts},
+    service::Folders,
 };
 
 /// How many events pass before the clock starts.
@@ -87,10 +87,8 @@ pub struct Bench {
     pub receiver_pid: u32,
     /// Asks the receiver.
     pub control: Control,
-    /// The folder with the programs.
-    pub programs: PathBuf,
-    /// The folder for configuration, logs and results.
-    pub output: PathBuf,
+    /// Where things are.
+    pub folders: Folders,
     /// How many events are measured.
     pub events: usize,
 }
@@ -129,9 +127,9 @@ impl Bench {
 
     fn start(&self, which: Loop, fan_out: usize) -> Result<Child> {
         if which == Loop::Docrelay {
-            return self.start_docrelay(fan_out);
+            return self.folders.start_docrelay(&config_file(&self.folders.output, fan_out));
         }
-        let mut command = Command::new(self.programs.join("bare-loop"));
+        let mut command = Command::new(self.folders.programs.join("bare-loop"));
         command.args(["--url", self.broker.url()]);
         command.args(["--fan-out", &fan_out.to_string()]);
         command.args(["--warm-up", &WARM_UP.to_string()]);
@@ -140,25 +138,6 @@ impl Bench {
             command.args(["--post-to", &format!("127.0.0.1:{}", self.receiver_port)]);
         }
         Ok(command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?)
-    }
-
-    /// Starts the service with the configuration of this fan-out.
-    ///
-    /// # Errors
-    /// When there is no such program.
-    pub fn start_docrelay(&self, fan_out: usize) -> Result<Child> {
-        let program = self.programs.join("docrelay");
-        let log = File::options().create(true).append(true).open(self.output.join("docrelay.log"))?;
-        Command::new(&program)
-            .arg("run")
-            .arg("--config")
-            .arg(config_file(&self.output, fan_out))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("cannot start {}", program.display()))
     }
 
     async fn watch(&mut self, pid: u32, before: Counts, fan_out: usize) -> Result<Measured> {
