@@ -481,7 +481,7 @@ impl Lane {
 
     /// How far apart promised turns are: the broker brings all of a unit at once, and they must find room.
     fn turn_spacing(&self, world: &World<'_>, windows: &Windows, ask: &Ask<'_>, spacing: Duration) -> Duration {
-        let room = windows.longest_line(true).saturating_add(cap(ask.limits, world.share));
+        let room = windows.room_for_turns(self.in_line).saturating_add(cap(ask.limits, world.share));
         spacing.max(world.unit / room.max(1))
     }
 
