@@ -19,7 +19,8 @@ pub(super) struct Bookings {
 impl Bookings {
     /// How many promised turns are still to come, when turns are so far apart.
     pub(super) fn ahead(&self, now: Duration, spacing: Duration) -> f64 {
-        let passed = now.saturating_sub(self.at.time()).as_secs_f64() / (spacing.as_secs_f64() * SLACK).max(f64::MIN_POSITIVE);
+        let passed =
+            now.saturating_sub(self.at.time()).as_secs_f64() / (spacing.as_secs_f64() * SLACK).max(f64::MIN_POSITIVE);
         (self.ahead - passed).max(0.0)
     }
 
