@@ -49,7 +49,7 @@ struct Arguments {
     replicas: usize,
     /// Hours, in `day`.
     #[arg(long, default_value_t = 24)]
-    hours: u64,
+    hours: u32,
     /// Events a second on average, in `day`.
     #[arg(long, default_value_t = 50.0)]
     per_second: f64,

@@ -1,12 +1,15 @@
 //! What lanes cost: their memory, and what a delivery for a target costs that nobody has asked for before.
 
-use std::{fmt::Write as _, fs, hint::black_box, time::Duration};
+use std::{fs, hint::black_box, time::Duration};
 
 use tokio::time::Instant;
 
 use docrelay::{
     domain::{HttpTarget, LaneKey, Target, TargetUrl},
-    policy::lane::{Admission, Ask, Came, Heard, Lanes, Limits, Rate, WindowSizes},
+    policy::{
+        lane::{Admission, Ask, Came, Heard, Lanes, Limits, Rate, WindowSizes},
+        share::Share,
+    },
 };
 
 /// Windows that admit everyone.
@@ -25,32 +28,34 @@ pub(crate) fn measure(count: usize) -> String {
         let limits = Limits { max_in_flight: 32, rate };
         let before = resident();
         let mut lanes = Lanes::new(SIZES, Duration::from_secs(1));
-        ask_all(&mut lanes, &keys[..10], limits);
-        let beside_ten = ask_all(&mut lanes, &keys[10..10 + ASKED], limits);
-        ask_all(&mut lanes, &keys[10 + ASKED..count], limits);
-        let after = resident();
-        let beside_all = ask_all(&mut lanes, &keys[count..count + ASKED], limits);
-        let mib = after.saturating_sub(before) as f64 / f64::from(1 << 20);
-        let bytes = after.saturating_sub(before) / count as u64;
-        let _ = writeln!(
-            report,
-            "  {name:<18} {mib:6.1} MiB, {bytes} bytes each; a new one takes {} ns beside 10 to 1,000 and {} ns beside {count}",
-            beside_ten.as_nanos(),
-            beside_all.as_nanos(),
-        );
+        lanes.set_share(Duration::ZERO, Share { limited: true, ..Share::NOT_JOINED });
+        let mut parts = [10, ASKED, count.saturating_sub(10 + ASKED), ASKED].into_iter();
+        let mut keys = keys.iter();
+        let mut ask_next = || {
+            let part: Vec<_> = keys.by_ref().take(parts.next().unwrap_or_default()).collect();
+            ask_all(&mut lanes, &part, limits).as_nanos()
+        };
+        let (_, beside_ten, _) = (ask_next(), ask_next(), ask_next());
+        let bytes = resident().saturating_sub(before) / count.max(1) as u64;
+        let beside_all = ask_next();
+        let kib = bytes * count as u64 / 1024;
+        report.extend([format!(
+            "  {name:<18} {kib} KiB, {bytes} bytes each; a new one takes {beside_ten} ns beside few and {beside_all} ns \
+             beside all\n"
+        )]);
         black_box(lanes);
     }
     report
 }
 
 /// A first delivery for each: what one takes, the median.
-fn ask_all(lanes: &mut Lanes, keys: &[LaneKey], limits: Limits) -> Duration {
+fn ask_all(lanes: &mut Lanes, keys: &[&LaneKey], limits: Limits) -> Duration {
     let mut took = Vec::with_capacity(keys.len());
     for key in keys {
         let began = Instant::now();
         let left = Duration::from_hours(24);
         let ask = Ask { lane: key, limits, came: Came::New, bytes: 1, age: Duration::ZERO, left, hold: false };
-        let now = Duration::from_secs(60);
+        let now = Duration::from_mins(1);
         if let Admission::Go(place) = lanes.admit(now, &ask) {
             lanes.finished(now, key, place, Heard::Answer { latency: Duration::from_millis(5), retry_after: None });
         }

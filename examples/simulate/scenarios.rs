@@ -1,5 +1,12 @@
 //! The scenarios: what each run is made of.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "numbers of targets and events a second are small and round"
+)]
+
 use std::time::Duration;
 
 use docrelay::policy::lane::{Limits, Rate};
@@ -7,8 +14,8 @@ use docrelay::policy::lane::{Limits, Rate};
 use super::model::{Change, Group, Latency, Setting, Trouble, Troubled};
 
 const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
 
 /// What to simulate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -41,7 +48,7 @@ pub(crate) struct Size {
     /// Replicas at the start.
     pub(crate) replicas: usize,
     /// Its length.
-    pub(crate) hours: u64,
+    pub(crate) hours: u32,
     /// Events.
     pub(crate) per_second: f64,
     /// Of all dice.
@@ -165,7 +172,7 @@ pub(crate) fn raised(seed: u64) -> Setting {
 /// A day of many targets: most are healthy; some go down or hang for a while, or always; some are slow, limited, or busy.
 pub(crate) fn day(size: Size) -> Setting {
     let Size { targets, replicas, hours, per_second, seed } = size;
-    let length = HOUR * hours as u32;
+    let length = HOUR * hours;
     let group = |name, part: f64| Group {
         skew: 2.0,
         daily: true,
@@ -176,10 +183,9 @@ pub(crate) fn day(size: Size) -> Setting {
         group
     };
     let mut healthy = group("healthy", 0.75);
-    healthy.storms =
-        (1..hours.div_ceil(6)).map(|n| (HOUR * n as u32 * 6, HOUR * n as u32 * 6 + 3 * MINUTE, 10.0)).collect();
+    healthy.storms = (1..hours.div_ceil(6)).map(|n| (HOUR * n * 6, HOUR * n * 6 + 3 * MINUTE, 10.0)).collect();
     let mut stormy = group("stormy", 0.02);
-    stormy.storms = (0..hours).map(|n| (HOUR * n as u32 + 20 * MINUTE, HOUR * n as u32 + 25 * MINUTE, 50.0)).collect();
+    stormy.storms = (0..hours).map(|n| (HOUR * n + 20 * MINUTE, HOUR * n + 25 * MINUTE, 50.0)).collect();
     let ten = 10 * MINUTE;
     let groups = vec![
         healthy,
@@ -199,7 +205,7 @@ pub(crate) fn day(size: Size) -> Setting {
 }
 
 /// Each two hours one is killed and another comes for it; each five one is stopped and replaced.
-fn comings_and_goings(hours: u64, replicas: usize) -> Vec<(Duration, usize, Change)> {
+fn comings_and_goings(hours: u32, replicas: usize) -> Vec<(Duration, usize, Change)> {
     let (mut changes, mut next) = (Vec::new(), replicas);
     let mut living: std::collections::VecDeque<usize> = (0..replicas).collect();
     for hour in 1..hours {
@@ -208,7 +214,7 @@ fn comings_and_goings(hours: u64, replicas: usize) -> Vec<(Duration, usize, Chan
             hour if hour % 2 == 0 => Change::Dies,
             _ => continue,
         };
-        let at = HOUR * hour as u32;
+        let at = HOUR * hour;
         if let Some(replica) = living.pop_front() {
             changes.push((at, replica, change));
             changes.push((at + MINUTE, next, Change::Joins));

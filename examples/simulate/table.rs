@@ -1,6 +1,8 @@
 //! Figures, for people.
 
-use std::{fmt::Write as _, time::Duration};
+#![expect(clippy::cast_precision_loss, reason = "figures are rounded for people")]
+
+use std::time::Duration;
 
 use super::model::{Figures, GroupFigures};
 
@@ -27,14 +29,14 @@ pub(crate) fn of(figures: &Figures, watched: &[Option<Duration>]) -> String {
         table.push_str(&line(group));
         if let Some(moment) = watched {
             let after = group.last_watched.saturating_sub(*moment);
-            let _ = writeln!(table, "{:<12} the last from before {} ended {} after it", "", time(*moment), time(after));
+            let (moment, after) = (time(*moment), time(after));
+            table.extend([format!("{:<12} the last from before {moment} ended {after} after it\n", "")]);
         }
     }
     let seconds = figures.ended.as_secs_f64().max(1.0);
     let per_second = figures.hops as f64 / seconds;
-    let _ = writeln!(
-        table,
-        "hops {} ({per_second:.1}/s, most {}/s); most in flight {}, in line {}, in a queue {}; given again {}; most lanes {}; {}",
+    table.extend([format!(
+        "hops {} ({per_second:.1}/s, most {}/s); most in flight {}, in line {}, in a queue {}; given again {}; most lanes {}; {}\n",
         figures.hops,
         figures.most_hops_in_a_second,
         figures.most_in_flight,
@@ -43,7 +45,7 @@ pub(crate) fn of(figures: &Figures, watched: &[Option<Duration>]) -> String {
         figures.given_again,
         figures.most_lanes,
         time(figures.ended),
-    );
+    )]);
     table
 }
 

@@ -123,7 +123,7 @@ impl<C: Courier> Flow<C> {
         let health = permit.finished(turn::heard(&attempt));
         if let Answer::None { kind, .. } = &attempt.answer
             && ask.hold
-            && decide::spends_nothing(*kind, health, is_probe)
+            && decide::spends_nothing(*kind, health, is_probe, owed.attempts)
         {
             owed.last_error = Some(*kind);
             let wait = lane::hold_for(age(work, now()), self.settings.delay_unit);

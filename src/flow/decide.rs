@@ -145,11 +145,15 @@ pub(crate) fn turn_too_late(turn: Duration, retry: &RetryPolicy) -> Ending {
     Ending::failed(Outcome::Exhausted, FailureKind::TooOld, text)
 }
 
+/// So many attempts of one delivery, of which the last got no answer, are a target that is down, whatever this replica has
+/// seen of it: with little traffic and many replicas none of them sees five in a row.
+const DOWN_AFTER: u32 = 5;
+
 /// Whether an attempt that got no answer is not counted, for a subscription that holds its deliveries while its target is
-/// down: the attempt found it down, or was the probe of it.
-pub(crate) fn spends_nothing(kind: FailureKind, health: Health, is_probe: bool) -> bool {
+/// down: the attempt found it down, was the probe of it, or would be the delivery's fifth.
+pub(crate) fn spends_nothing(kind: FailureKind, health: Health, is_probe: bool, attempts_before: u32) -> bool {
     let is_our_doing = matches!(kind, FailureKind::Interrupted | FailureKind::Auth | FailureKind::Internal);
-    !is_our_doing && (health == Health::Down || is_probe)
+    !is_our_doing && (health == Health::Down || is_probe || attempts_before + 1 >= DOWN_AFTER)
 }
 
 /// Whether an answer disables its subscription. What a templated target says concerns that document only.
@@ -194,6 +198,13 @@ mod tests {
             Just(Answer::None { kind: FailureKind::Timeout, text: "late".to_owned() }),
             Just(Answer::Unsendable { kind: FailureKind::Template, text: "..".to_owned() }),
         ]
+    }
+
+    #[test]
+    fn a_held_delivery_never_ends_for_want_of_an_answer_even_if_no_replica_knows_its_target_as_down() {
+        let spends_nothing = |before| spends_nothing(FailureKind::Timeout, Health::Suspect, false, before);
+        assert_eq!([3, 4, 9].map(spends_nothing), [false, true, true]);
+        assert!(!super::spends_nothing(FailureKind::Auth, Health::Down, true, 9), "our own doing counts");
     }
 
     #[test]

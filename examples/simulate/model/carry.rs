@@ -25,6 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Who waits for the window looks this often for places that silent lanes hold.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// So many attempts of a delivery that holds are a target that is down.
+const DOWN_AFTER: u32 = 5;
+
 /// How many bytes each delivery keeps in memory.
 const BYTES: u64 = 2_000;
 
@@ -109,16 +112,12 @@ impl World {
             is_long: false,
             comes: (Heard::Nothing, false),
         };
-        match number {
-            Some(number) => {
-                self.deliveries[number as usize] = delivery;
-                number
-            }
-            None => {
-                self.deliveries.push(delivery);
-                self.deliveries.len() as u32 - 1
-            }
+        if let Some(number) = number {
+            self.deliveries[number as usize] = delivery;
+            return number;
         }
+        self.deliveries.push(delivery);
+        self.deliveries.len() as u32 - 1
     }
 
     fn group(&self, delivery: u32) -> &Group {
@@ -141,19 +140,24 @@ impl World {
         }
         let of = &self.deliveries[delivery as usize];
         let ask = ask(&self.targets, &self.setting.groups, of, self.now);
-        match self.replicas[replica].lanes.admit(self.now, &ask) {
-            Admission::Line => {
-                let (came, target, stay) = (ask.came, of.target, of.stay);
-                self.replicas[replica].lines.entry(target).or_default().push(delivery, came);
-                self.replicas[replica].in_line += 1;
-                self.deliveries[delivery as usize].at = At::Line;
-                self.at(self.now + PATIENCE, Happening::Patience(delivery, stay));
-                self.call(replica, target);
-                let in_line = self.replicas.iter().map(|replica| replica.in_line).sum();
-                self.figures.most_in_line = self.figures.most_in_line.max(in_line);
-            }
-            admission => self.admitted(replica, delivery, admission),
+        let (came, admission) = (ask.came, self.replicas[replica].lanes.admit(self.now, &ask));
+        if admission == Admission::Line {
+            self.line_up(replica, delivery, came);
+        } else {
+            self.admitted(replica, delivery, admission);
         }
+    }
+
+    fn line_up(&mut self, replica: usize, delivery: u32, came: Came) {
+        let of = &mut self.deliveries[delivery as usize];
+        let (target, stay) = (of.target, of.stay);
+        of.at = At::Line;
+        self.replicas[replica].lines.entry(target).or_default().push(delivery, came);
+        self.replicas[replica].in_line += 1;
+        self.at(self.now + PATIENCE, Happening::Patience(delivery, stay));
+        self.call(replica, target);
+        let in_line = self.replicas.iter().map(|replica| replica.in_line).sum();
+        self.figures.most_in_line = self.figures.most_in_line.max(in_line);
     }
 
     fn admitted(&mut self, replica: usize, delivery: u32, admission: Admission) {
@@ -226,13 +230,17 @@ impl World {
                     let Some(line) = self.replicas[replica].lines.get_mut(&target) else { break };
                     if let Some(at) = at.filter(|at| line.wakes.is_none_or(|wakes| *at < wakes)) {
                         line.wakes = Some(at);
-                        let life = self.replicas[replica].life;
-                        self.at(at, Happening::Wakes { replica, life, target });
+                        self.wake(replica, target, at);
                     }
                     break;
                 }
             }
         }
+    }
+
+    fn wake(&mut self, replica: usize, target: u32, at: Duration) {
+        let life = self.replicas[replica].life;
+        self.at(at, Happening::Wakes { replica, life, target });
     }
 
     fn leave_line(&mut self, replica: usize, delivery: u32) {
@@ -318,7 +326,8 @@ impl World {
         let retry = self.group(delivery).retry;
         let (now, of) = (self.now, &mut self.deliveries[delivery as usize]);
         let age = now.saturating_sub(of.born);
-        let is_held = retry.while_down == WhileDown::Hold && (health == Health::Down || is_probe);
+        let is_down = health == Health::Down || is_probe || of.attempts + 1 >= DOWN_AFTER;
+        let is_held = retry.while_down == WhileDown::Hold && is_down;
         if heard == Heard::Silence && is_held {
             of.due = now;
             self.waits(delivery, true);

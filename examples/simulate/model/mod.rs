@@ -10,6 +10,7 @@
 #![expect(
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
     clippy::cast_precision_loss,
     clippy::cast_sign_loss,
     reason = "the numbers of replicas, targets and deliveries are the world's own, and its figures are no money"

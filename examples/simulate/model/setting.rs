@@ -162,13 +162,11 @@ pub(crate) struct Troubled {
 impl Troubled {
     /// Whether it befalls the target at this place between 0 and 1.
     pub(super) fn concerns(&self, phase: f64, now: Duration) -> bool {
-        if now < self.from {
-            return false;
-        }
+        let Some(since) = now.checked_sub(self.from) else { return false };
         let (round, now) = match self.every {
             Some(every) => {
-                let round = (now - self.from).as_nanos() / every.as_nanos().max(1);
-                (round as f64, now - every * round as u32)
+                let round = since.as_nanos() / every.as_nanos().max(1);
+                (round as f64, now.saturating_sub(every * round as u32))
             }
             None => (0.0, now),
         };

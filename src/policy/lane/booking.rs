@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use super::moment::Moment;
+
 /// Slots lie a little wider apart than the lane allows, so that what comes up late does not push everyone behind it.
 const SLACK: f64 = 1.02;
 
@@ -11,13 +13,14 @@ const SLACK: f64 = 1.02;
 pub(super) struct Bookings {
     ahead: f64,
     /// When `ahead` was right.
-    at: Duration,
+    at: Moment,
 }
 
 impl Bookings {
     /// How many promised turns are still to come, when turns are so far apart.
     pub(super) fn ahead(&self, now: Duration, spacing: Duration) -> f64 {
-        let passed = now.saturating_sub(self.at).as_secs_f64() / (spacing.as_secs_f64() * SLACK).max(f64::MIN_POSITIVE);
+        let passed =
+            now.saturating_sub(self.at.time()).as_secs_f64() / (spacing.as_secs_f64() * SLACK).max(f64::MIN_POSITIVE);
         (self.ahead - passed).max(0.0)
     }
 
@@ -33,7 +36,7 @@ impl Bookings {
     /// Promises that turn.
     pub(super) fn promise(&mut self, now: Duration, from: Duration, spacing: Duration) {
         let from = from.max(now);
-        *self = Self { ahead: self.ahead(from, spacing) + 1.0, at: from };
+        *self = Self { ahead: self.ahead(from, spacing) + 1.0, at: from.into() };
     }
 }
 

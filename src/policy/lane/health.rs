@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::windows::Class;
+use super::{moment::Moment, windows::Class};
 
 /// So many attempts in a row without any answer are a target that is down.
 const DOWN_AFTER: u32 = 5;
@@ -37,15 +37,15 @@ pub enum Health {
 pub(super) struct Record {
     pub(super) health: Health,
     /// Since when.
-    pub(super) since: Duration,
+    pub(super) since: Moment,
     /// Attempts without any answer, in a row.
     unanswered: u32,
     /// The average, in seconds; 0 while there is none.
     latency: f32,
     /// Since when it is asked for something and gives no answer.
-    silent_since: Option<Duration>,
+    silent_since: Option<Moment>,
     /// When its last attempt ended.
-    last_end: Duration,
+    last_end: Moment,
 }
 
 impl Record {
@@ -53,10 +53,11 @@ impl Record {
     pub(super) fn asked(&mut self, now: Duration, in_flight: u32) {
         let is_old = self.silent_since.is_some_and(|since| {
             // After a pause that was longer than all of its silence, that silence says little.
-            in_flight == 0 && now.saturating_sub(self.last_end) > self.last_end.saturating_sub(since).max(OVERDUE_MOST)
+            let (since, last_end) = (since.time(), self.last_end.time());
+            in_flight == 0 && now.saturating_sub(last_end) > last_end.saturating_sub(since).max(OVERDUE_MOST)
         });
         if is_old || self.silent_since.is_none() {
-            self.silent_since = Some(now);
+            self.silent_since = Some(now.into());
         }
     }
 
@@ -64,31 +65,31 @@ impl Record {
     pub(super) fn answered(&mut self, now: Duration, latency: Duration, in_flight: u32) {
         self.became(Health::Answering, now);
         self.unanswered = 0;
-        self.last_end = now;
+        self.last_end = now.into();
         let latency = latency.as_secs_f32().max(f32::MIN_POSITIVE);
         self.latency =
             if self.latency > 0.0 { self.latency + (latency - self.latency) * LATENCY_WEIGHT } else { latency };
-        self.silent_since = (in_flight > 0).then_some(now);
+        self.silent_since = (in_flight > 0).then_some(now.into());
     }
 
     /// An attempt ended without any answer.
     pub(super) fn unanswered(&mut self, now: Duration) {
         self.unanswered = self.unanswered.saturating_add(1);
-        self.last_end = now;
+        self.last_end = now.into();
         self.became(if self.unanswered >= DOWN_AFTER { Health::Down } else { Health::Suspect }, now);
     }
 
     /// An attempt ended that says nothing about the target.
     pub(super) fn learnt_nothing(&mut self, now: Duration, in_flight: u32) {
-        self.last_end = now;
+        self.last_end = now.into();
         if in_flight == 0 && self.health == Health::Answering {
             self.silent_since = None;
         }
     }
 
     fn became(&mut self, health: Health, now: Duration) {
-        if self.health != health || self.since.is_zero() {
-            (self.health, self.since) = (health, now);
+        if self.health != health || self.since.time().is_zero() {
+            (self.health, self.since) = (health, now.into());
         }
     }
 
@@ -99,7 +100,7 @@ impl Record {
 
     /// For how long it has been asked without giving any answer.
     pub(super) fn silence(&self, now: Duration) -> Duration {
-        self.silent_since.map_or(Duration::ZERO, |since| now.saturating_sub(since))
+        self.silent_since.map_or(Duration::ZERO, |since| now.saturating_sub(since.time()))
     }
 
     /// Whether it should have answered by now.
@@ -142,9 +143,9 @@ mod tests {
             })
             .collect();
         assert_eq!(health[3..], [Health::Suspect, Health::Down, Health::Down]);
-        assert_eq!(record.since, 5 * SECOND);
+        assert_eq!(record.since.time(), 5 * SECOND);
         record.answered(7 * SECOND, MILLIS, 0);
-        assert_eq!((record.health, record.since), (Health::Answering, 7 * SECOND));
+        assert_eq!((record.health, record.since.time()), (Health::Answering, 7 * SECOND));
     }
 
     #[test]

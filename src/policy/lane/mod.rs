@@ -9,6 +9,7 @@
 mod booking;
 mod health;
 mod limiter;
+mod moment;
 #[cfg(test)]
 mod tests;
 mod windows;
@@ -19,6 +20,7 @@ use self::{
     booking::Bookings,
     health::Record,
     limiter::{HandClock, Limiter},
+    moment::Moment,
     windows::{Class, Held, Windows},
 };
 pub use self::{health::Health, limiter::Rate, windows::WindowSizes};
@@ -68,9 +70,9 @@ struct Lane {
     /// Turns of those that came at theirs and found no room.
     late: Bookings,
     /// Until when its target asked for a pause.
-    held_until: Duration,
+    held_until: Moment,
     /// When someone last asked for it.
-    used: Duration,
+    used: Moment,
     /// When the next probe of a target that is down may go, while deliveries are held for it; `None` while one is under way.
     next_probe: Probe,
 }
@@ -252,7 +254,7 @@ impl Lanes {
             Some(lane) => lane,
             None => self.by_key.entry(ask.lane.clone()).or_default(),
         };
-        lane.used = now;
+        lane.used = now.into();
         let world =
             World { now, unit: self.unit, share: self.share, share_since: self.share_since, clock: &self.clock };
         lane.admit(&world, &mut self.windows, ask)
@@ -323,7 +325,7 @@ impl Lanes {
                     self.windows.clear(&mut lane.held);
                 }
                 if let Some(asked) = retry_after {
-                    lane.held_until = lane.held_until.max(now + asked.min(MAX_HOLD));
+                    lane.held_until = lane.held_until.max((now + asked.min(MAX_HOLD)).into());
                 }
             }
             Heard::Silence => lane.record.unanswered(now),
@@ -337,10 +339,10 @@ impl Lanes {
     pub fn figure(&self, key: &LaneKey) -> Option<Figure> {
         self.by_key.get(key).map(|lane| Figure {
             health: lane.record.health,
-            since: lane.record.since,
+            since: lane.record.since.time(),
             in_flight: lane.in_flight,
             in_line: lane.in_line,
-            held_until: lane.held_until,
+            held_until: lane.held_until.time(),
         })
     }
 
@@ -436,8 +438,8 @@ impl Lane {
         if ask.limits.rate.is_some() && !world.share.limited {
             return Err(Blocked { until: Some(world.unit) });
         }
-        if world.now < self.held_until {
-            return Err(Blocked { until: Some(self.held_until.saturating_sub(world.now)) });
+        if world.now < self.held_until.time() {
+            return Err(Blocked { until: Some(self.held_until.time().saturating_sub(world.now)) });
         }
         let class = self.record.class(world.now);
         if self.in_flight >= cap(ask.limits, world.share) || !windows.has_room(self.held, class, ask.bytes) {
@@ -471,20 +473,20 @@ impl Lane {
         }
         let spacing = self.spacing(world, windows, ask, class);
         if spacing.is_zero() {
-            wait = wait.max(self.held_until.saturating_sub(now));
+            wait = wait.max(self.held_until.time().saturating_sub(now));
         } else if ask.came == Came::New {
             let spacing = self.turn_spacing(world, windows, ask, spacing);
-            let turn = self.bookings.next(now, self.held_until, self.in_line, spacing);
+            let turn = self.bookings.next(now, self.held_until.time(), self.in_line, spacing);
             if ask.limits.rate.is_some() && turn >= ask.left {
                 return Admission::TooLate(turn);
             }
-            self.bookings.promise(now, self.held_until, spacing);
+            self.bookings.promise(now, self.held_until.time(), spacing);
             wait = wait.max(turn);
         } else {
             // It had its turn: another one behind those that were refused before it, never at the end of the line.
-            let turn = self.late.next(now, self.held_until, 1, spacing);
-            self.late.promise(now, self.held_until, spacing);
-            wait = wait.max(turn.min(world.unit * LONGEST_WAIT)).max(self.held_until.saturating_sub(now));
+            let turn = self.late.next(now, self.held_until.time(), 1, spacing);
+            self.late.promise(now, self.held_until.time(), spacing);
+            wait = wait.max(turn.min(world.unit * LONGEST_WAIT)).max(self.held_until.time().saturating_sub(now));
         }
         Admission::Park(Park { wait, down: false })
     }
@@ -493,11 +495,11 @@ impl Lane {
     fn stays_or_moves(&mut self, world: &World<'_>, windows: &Windows, ask: &Ask<'_>, left: Duration) -> Admission {
         let spacing = self.spacing(world, windows, ask, self.record.class(world.now));
         let spacing = if spacing.is_zero() { spacing } else { self.turn_spacing(world, windows, ask, spacing) };
-        let turn = self.bookings.next(world.now, self.held_until, self.in_line, spacing).max(world.unit);
+        let turn = self.bookings.next(world.now, self.held_until.time(), self.in_line, spacing).max(world.unit);
         let wait = if spacing.is_zero() || turn.saturating_add(world.unit) >= left {
             Duration::ZERO
         } else {
-            self.bookings.promise(world.now, self.held_until, spacing);
+            self.bookings.promise(world.now, self.held_until.time(), spacing);
             turn
         };
         Admission::Park(Park { wait, down: false })
@@ -505,7 +507,7 @@ impl Lane {
 
     /// How far apart promised turns are: the broker brings all of a unit at once, and they must find room.
     fn turn_spacing(&self, world: &World<'_>, windows: &Windows, ask: &Ask<'_>, spacing: Duration) -> Duration {
-        let room = windows.longest_line(true).saturating_add(cap(ask.limits, world.share));
+        let room = windows.room_for_turns(self.in_line).saturating_add(cap(ask.limits, world.share));
         spacing.max(world.unit / room.max(1))
     }
 
@@ -531,7 +533,7 @@ impl Lane {
     /// How many may stand in line: what the lane can send within [`LINE_WORTH`]. The cap for a target of unknown speed, and
     /// nobody for one that is known to be silent.
     fn line_bound(&self, world: &World<'_>, windows: &Windows, ask: &Ask<'_>) -> u32 {
-        if self.record.is_doubted(world.now) || world.now + LINE_WORTH < self.held_until {
+        if self.record.is_doubted(world.now) || world.now + LINE_WORTH < self.held_until.time() {
             return 0;
         }
         let spacing = self.spacing(world, windows, ask, self.record.class(world.now));
@@ -553,9 +555,9 @@ impl Lane {
     fn is_forgettable(&self, now: Duration) -> bool {
         self.in_flight == 0
             && self.in_line == 0
-            && now >= self.held_until
-            && now.saturating_sub(self.used) > IDLE
-            && self.limiter.as_ref().is_none_or(|limiter| limiter.is_forgettable(self.used, now))
+            && now >= self.held_until.time()
+            && now.saturating_sub(self.used.time()) > IDLE
+            && self.limiter.as_ref().is_none_or(|limiter| limiter.is_forgettable(self.used.time(), now))
     }
 }
 
