@@ -77,5 +77,5 @@ async fn who_consumes_tries_it_ever_more_seldom_although_each_try_takes_long() {
     let settings = ConsumerSettings { broker, topology, largest_message: 1_000_000 };
     let (_open, publishing) = watch::channel(Standing::Open);
     let consumers = Consumers::new(settings, publishing, TaskTracker::new());
-    silent.tried_by(consumers.run(|_| {}, CancellationToken::new(), CancellationToken::new())).await;
+    silent.tried_by(Box::pin(consumers.run(|_| {}, CancellationToken::new(), CancellationToken::new()))).await;
 }

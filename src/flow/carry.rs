@@ -109,15 +109,14 @@ impl<C: Courier> Flow<C> {
         }
         let mut attempt = pin!(self.attempt(work, subscription, (stay.key().delivery, owed.attempts + 1), place));
         let soon = if permit.is_slow() { timeout(TAKES_LONG, &mut attempt).await.ok() } else { None };
-        let attempt = match soon {
-            Some(attempt) => attempt,
-            None => {
-                // A quick one that falls silent is found out later: it costs no timer.
-                if permit.is_slow() {
-                    receipt.takes_long();
-                }
-                attempt.await
+        let attempt = if let Some(attempt) = soon {
+            attempt
+        } else {
+            // A quick one that falls silent is found out later: it costs no timer.
+            if permit.is_slow() {
+                receipt.takes_long();
             }
+            attempt.await
         };
         let is_probe = permit.is_probe();
         let health = permit.finished(turn::heard(&attempt));

@@ -181,7 +181,7 @@ impl World {
         }
         let of = &mut self.replicas[replica];
         let key = &self.targets[target as usize].key;
-        if !place.needs_window || of.hall.is_empty() && of.lanes.take_window(self.now, key, &mut place) {
+        if !place.wants_window() || of.hall.is_empty() && of.lanes.take_window(self.now, key, &mut place) {
             return self.begin_request(delivery, place);
         }
         of.hall.push_back(delivery);

@@ -1,3 +1,5 @@
+//! What lanes promise, one by one, and that no sequence of asking, going and ending ever loses a place.
+
 use std::num::NonZeroU32;
 
 use proptest::prelude::*;
@@ -38,11 +40,12 @@ fn ask(lane: &LaneKey) -> Ask<'_> {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "limits take it so")]
 fn rate(per_second: u32, burst: u32) -> Option<Rate> {
     Some(Rate { interval: SECOND / per_second, burst: NonZeroU32::new(burst).unwrap() })
 }
 
-fn limited<'a>(lane: &'a LaneKey, rate: Option<Rate>) -> Ask<'a> {
+fn limited(lane: &LaneKey, rate: Option<Rate>) -> Ask<'_> {
     Ask { limits: Limits { rate, ..PLAIN }, ..ask(lane) }
 }
 
@@ -55,6 +58,11 @@ fn go(lanes: &mut Lanes, now: Duration, ask: &Ask<'_>) -> Place {
     let Admission::Go(mut place) = lanes.admit(now, ask) else { panic!("must go") };
     assert!(!place.wants_window() || lanes.take_window(now, ask.lane, &mut place), "must find room");
     place
+}
+
+/// Takes a place and keeps it.
+fn may_go(lanes: &mut Lanes, now: Duration, ask: &Ask<'_>) {
+    assert!(!go(lanes, now, ask).wants_window());
 }
 
 fn answer(lanes: &mut Lanes, now: Duration, key: &LaneKey, latency: Duration) {
@@ -129,7 +137,7 @@ fn a_target_that_answers_finds_its_place_however_many_do_not() {
     for n in 1..5000 {
         let _ = lanes.admit(SECOND, &ask(&key(n)));
     }
-    let _ = go(&mut lanes, SECOND, &ask(&key(0)));
+    may_go(&mut lanes, SECOND, &ask(&key(0)));
 }
 
 #[test]
@@ -146,7 +154,7 @@ fn targets_that_take_ten_seconds_leave_the_quick_window_to_others() {
     }
     assert_eq!(lanes.windows.sums().0, 0, "none of them is in the quick window");
     assert!(lanes.totals().in_flight >= 500, "each has a place");
-    let _ = go(&mut lanes, SECOND * 3, &ask(&key(0)));
+    may_go(&mut lanes, SECOND * 3, &ask(&key(0)));
 }
 
 #[test]
@@ -156,7 +164,7 @@ fn targets_that_fall_silent_at_once_lose_the_quick_window_within_moments() {
         answer(&mut lanes, SECOND, &key(n), 5 * MILLI);
     }
     for n in 0..256 {
-        let _ = go(&mut lanes, SECOND * 2, &ask(&key(1 + n % 100)));
+        may_go(&mut lanes, SECOND * 2, &ask(&key(1 + n % 100)));
     }
     let healthy = key(0);
     let Admission::Go(mut place) = lanes.admit(SECOND * 2, &ask(&healthy)) else { panic!("its lane is free") };
@@ -308,7 +316,7 @@ fn retry_after_holds_the_lane_for_a_minute_at_most() {
     lanes.finished(SECOND, &key, place, heard);
     let wait = parked(lanes.admit(SECOND, &ask(&key)));
     assert!((60 * SECOND..61 * SECOND).contains(&wait), "{wait:?}");
-    let _ = go(&mut lanes, SECOND * 61 + MILLI, &ask(&key));
+    may_go(&mut lanes, SECOND * 61 + MILLI, &ask(&key));
 }
 
 #[test]
@@ -345,7 +353,7 @@ fn a_replica_that_has_not_joined_sends_nothing_that_is_limited() {
     let (mut lanes, key) = (lanes(), key(1));
     lanes.set_share(SECOND, share(2, false, 1));
     assert!(!goes(&lanes.admit(SECOND * 60, &limited(&key, rate(100, 100)))));
-    let _ = go(&mut lanes, SECOND * 60, &ask(&self::key(2)));
+    may_go(&mut lanes, SECOND * 60, &ask(&self::key(2)));
     lanes.set_share(SECOND * 60, share(2, true, 2));
     assert!(!goes(&lanes.admit(SECOND * 60, &limited(&key, rate(100, 100)))), "its limiter begins empty");
     for _ in 0..lanes.totals().in_line {
