@@ -1,3 +1,5 @@
+//! The rules of lanes, each with what would break it.
+
 use std::num::NonZeroU32;
 
 use proptest::prelude::*;
