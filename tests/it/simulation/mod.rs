@@ -23,7 +23,7 @@ pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) fn run(setting: Setting) -> Figures {
     let watched: Vec<_> = setting.groups.iter().map(|group| group.watched).collect();
     let figures = World::new(setting).run();
-    println!("{}", table::of(&figures, &watched));
+    eprintln!("{}", table::of(&figures, &watched));
     figures
 }
 

@@ -18,7 +18,7 @@ fn a_target_that_is_away_for_two_hours_gets_everything_that_is_held_and_nobody_e
         assert_all_ended(&figures);
         let hold = group(&figures, "hold");
         assert_eq!(hold.delivered, hold.published, "{trouble:?}");
-        let after = hold.last_watched - SECOND * 7260;
+        let after = hold.last_watched.checked_sub(SECOND * 7260).unwrap();
         assert!(after <= SECOND * 300, "{trouble:?}: {after:?}");
         let count = group(&figures, "count");
         assert!(count.fewest_of_exhausted.is_none_or(|fewest| fewest == 10), "{trouble:?}");

@@ -18,7 +18,7 @@ const DEPENDENCIES: [(&str, &[&str]); 30] = [
     ("aws_lc_rs", &["src/artifacts/"]),
     ("std::env", &["src/config/mod.rs"]),
     ("ipnet", &["src/config/", "src/webhook/"]),
-    ("governor", &["src/cli/publish/pace.rs"]),
+    ("governor", &["src/cli/publish/pace.rs", "src/policy/lane/limiter.rs"]),
     ("saphyr", &["src/store/"]),
     ("saphyr_parser", &["src/store/"]),
     ("arc_swap", &["src/store/"]),
