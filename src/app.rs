@@ -22,7 +22,7 @@ use crate::{
         topology::Topology,
     },
     config::Config,
-    domain,
+    domain, files,
     flow::{Couriers, Directory, Flow, FlowSettings, LaneFigures, StopSignals, TryOut},
     policy::share::Share,
     store::{StoreSource, Subscriptions},
@@ -49,6 +49,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let mut hang_up = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    files::raise_limit();
     let service = Service::start(config).await?;
     loop {
         tokio::select! {

@@ -13,6 +13,7 @@ pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod domain;
+mod files;
 pub mod flow;
 pub mod payload;
 pub mod policy;

@@ -3,7 +3,7 @@
 use super::{File, expect_none, files};
 
 /// Where each dependency may be named. What is not listed may be named everywhere.
-const DEPENDENCIES: [(&str, &[&str]); 30] = [
+const DEPENDENCIES: [(&str, &[&str]); 31] = [
     ("lapin", &["src/broker/"]),
     ("prost", &["src/broker/codec/"]),
     ("prost_types", &["src/broker/codec/"]),
@@ -12,6 +12,7 @@ const DEPENDENCIES: [(&str, &[&str]); 30] = [
     ("hyper", &["src/api/server.rs", "src/webhook/"]),
     ("hyper_util", &["src/api/server.rs"]),
     ("hmac", &["src/artifacts/", "src/webhook/signature.rs"]),
+    ("rustix", &["src/files.rs"]),
     ("rustls", &["src/webhook/", "src/broker/connection.rs"]),
     ("axum", &["src/admin/", "src/api/", "src/artifacts/serve.rs", "src/cli/receive.rs"]),
     ("object_store", &["src/artifacts/cloud.rs"]),
@@ -38,9 +39,10 @@ const DEPENDENCIES: [(&str, &[&str]); 30] = [
 
 /// Which parts of the crate a part may import, besides itself. `app`, `cli` and `main` put things together: they may
 /// import everything.
-const PARTS: [(&str, &[&str]); 14] = [
+const PARTS: [(&str, &[&str]); 15] = [
     ("domain", &[]),
     ("backoff", &[]),
+    ("files", &[]),
     ("policy", &["domain"]),
     ("payload", &["domain"]),
     ("secrets", &["domain"]),

@@ -1,0 +1,254 @@
+//! One lane: who may go, who stands in line, and how long the others wait.
+
+use std::time::Duration;
+
+use super::{
+    ask::{Admission, Ask, Came, Limits, Park, Place, Window},
+    booking::Bookings,
+    health::{Health, Record},
+    limiter::{HandClock, Limiter, Rate},
+    moment::Moment,
+    windows::{Class, Held, Windows},
+};
+use crate::policy::share::Share;
+
+/// The line holds about what a lane can send within this time.
+const LINE_WORTH: Duration = Duration::from_secs(1);
+
+/// The longest wait before a lane is asked again, in units: a raised limit, or a target that is back, is felt by then.
+const LONGEST_WAIT: u32 = 256;
+
+/// A lane that nobody used for so long is forgotten.
+const IDLE: Duration = Duration::from_mins(10);
+
+/// One lane.
+#[derive(Debug, Default)]
+pub(super) struct Lane {
+    pub(super) in_flight: u32,
+    pub(super) in_line: u32,
+    pub(super) held: Held,
+    pub(super) record: Record,
+    pub(super) limiter: Option<Box<Limiter>>,
+    pub(super) bookings: Bookings,
+    /// Turns of those that came at theirs and found no room.
+    pub(super) late: Bookings,
+    /// Until when its target asked for a pause.
+    pub(super) held_until: Moment,
+    /// When someone last asked for it.
+    pub(super) used: Moment,
+    /// When the next probe of a target that is down may go, while deliveries are held for it; `None` while one is under way.
+    pub(super) next_probe: Probe,
+}
+
+/// The one probe of a target that is down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Probe {
+    UnderWay,
+    From(Duration),
+}
+
+impl Default for Probe {
+    fn default() -> Self {
+        Self::From(Duration::ZERO)
+    }
+}
+
+/// What a lane needs to know of the world when it decides.
+pub(super) struct World<'a> {
+    pub(super) now: Duration,
+    pub(super) unit: Duration,
+    pub(super) share: Share,
+    pub(super) share_since: Duration,
+    pub(super) clock: &'a HandClock,
+}
+
+/// Why nobody can go now.
+pub(super) struct Blocked {
+    /// How long until it can be otherwise, where time alone decides.
+    pub(super) until: Option<Duration>,
+}
+
+impl Lane {
+    /// Go, line, or park.
+    pub(super) fn admit(&mut self, world: &World<'_>, windows: &mut Windows, ask: &Ask<'_>) -> Admission {
+        if self.record.health == Health::Down && ask.hold {
+            return self.hold(world, windows, ask);
+        }
+        let promised = ask.came == Came::New && self.has_promised(world, windows, ask);
+        if self.in_line == 0
+            && !promised
+            && let Ok(place) = self.go(world, windows, ask)
+        {
+            return Admission::Go(place);
+        }
+        if let Came::Early(left) = ask.came {
+            return self.stays_or_moves(world, windows, ask, left);
+        }
+        let longest = windows.longest_line(ask.came.is_back());
+        if !promised && self.in_line < self.line_bound(world, windows, ask).min(longest) {
+            self.in_line += 1;
+            windows.enters_line(ask.came.is_back());
+            return Admission::Line;
+        }
+        self.park(world, windows, ask)
+    }
+
+    /// While the target is down, one delivery that came back is sent as a probe, and all others wait without spending an
+    /// attempt.
+    fn hold(&mut self, world: &World<'_>, windows: &mut Windows, ask: &Ask<'_>) -> Admission {
+        let may_probe = matches!(self.next_probe, Probe::From(from) if world.now >= from);
+        if ask.came != Came::New
+            && may_probe
+            && let Ok(place) = self.go(world, windows, ask)
+        {
+            self.next_probe = Probe::UnderWay;
+            return Admission::Go(Place { probe: true, ..place });
+        }
+        Admission::Park(Park { wait: hold_for(ask.age, world.unit), down: true })
+    }
+
+    /// Takes a place in flight, if one may be had now.
+    pub(super) fn go(&mut self, world: &World<'_>, windows: &mut Windows, ask: &Ask<'_>) -> Result<Place, Blocked> {
+        if ask.limits.rate.is_some() && !world.share.limited {
+            return Err(Blocked { until: Some(world.unit) });
+        }
+        if world.now < self.held_until.time() {
+            return Err(Blocked { until: Some(self.held_until.time().saturating_sub(world.now)) });
+        }
+        let class = self.record.class(world.now);
+        if self.in_flight >= cap(ask.limits, world.share) || !windows.has_room(self.held, class, ask.bytes) {
+            return Err(Blocked { until: None });
+        }
+        if let Some(rate) = ask.limits.rate {
+            self.limiter(world, rate).take(world.now).map_err(|wait| Blocked { until: Some(wait) })?;
+        }
+        self.record.asked(world.now, self.in_flight);
+        self.in_flight += 1;
+        let window = if class == Class::Quick {
+            Window::Wanted
+        } else {
+            windows.take_slow(&mut self.held, ask.bytes);
+            Window::Slow
+        };
+        Ok(Place { bytes: ask.bytes, probe: false, window })
+    }
+
+    /// The wait of a delivery that cannot go and finds no room in the line.
+    pub(super) fn park(&mut self, world: &World<'_>, windows: &Windows, ask: &Ask<'_>) -> Admission {
+        let now = world.now;
+        let class = self.record.class(now);
+        let mut wait = world.unit;
+        if class == Class::Suspect {
+            // As long as the target has been silent: what waits comes up soon after a short silence, and seldom in a long one.
+            if !windows.has_room(self.held, class, ask.bytes) {
+                self.record.asked(now, self.in_flight);
+            }
+            wait = wait.max(power_of_two(self.record.silence(now), world.unit));
+        }
+        let spacing = self.spacing(world, windows, ask, class);
+        if spacing.is_zero() {
+            wait = wait.max(self.held_until.time().saturating_sub(now));
+        } else if ask.came == Came::New {
+            let spacing = self.turn_spacing(world, windows, ask, spacing);
+            let turn = self.bookings.next(now, self.held_until.time(), self.in_line, spacing);
+            if ask.limits.rate.is_some() && turn >= ask.left {
+                return Admission::TooLate(turn);
+            }
+            self.bookings.promise(now, self.held_until.time(), spacing);
+            wait = wait.max(turn);
+        } else {
+            // It had its turn: another one behind those that were refused before it, never at the end of the line.
+            let turn = self.late.next(now, self.held_until.time(), 1, spacing);
+            self.late.promise(now, self.held_until.time(), spacing);
+            wait = wait.max(turn.min(world.unit * LONGEST_WAIT)).max(self.held_until.time().saturating_sub(now));
+        }
+        Admission::Park(Park { wait, down: false })
+    }
+
+    /// Its turn stands, unless the lane is so much faster by now that another comes sooner.
+    fn stays_or_moves(&mut self, world: &World<'_>, windows: &Windows, ask: &Ask<'_>, left: Duration) -> Admission {
+        let spacing = self.spacing(world, windows, ask, self.record.class(world.now));
+        let spacing = if spacing.is_zero() { spacing } else { self.turn_spacing(world, windows, ask, spacing) };
+        let turn = self.bookings.next(world.now, self.held_until.time(), self.in_line, spacing).max(world.unit);
+        let wait = if spacing.is_zero() || turn.saturating_add(world.unit) >= left {
+            Duration::ZERO
+        } else {
+            self.bookings.promise(world.now, self.held_until.time(), spacing);
+            turn
+        };
+        Admission::Park(Park { wait, down: false })
+    }
+
+    /// How far apart promised turns are: the broker brings all of a unit at once, and they must find room.
+    fn turn_spacing(&self, world: &World<'_>, windows: &Windows, ask: &Ask<'_>, spacing: Duration) -> Duration {
+        let room = windows.room_for_turns(self.in_line).saturating_add(cap(ask.limits, world.share));
+        spacing.max(world.unit / room.max(1))
+    }
+
+    /// Whether turns are promised to others, so that a newcomer must wait for its own.
+    fn has_promised(&self, world: &World<'_>, windows: &Windows, ask: &Ask<'_>) -> bool {
+        let spacing = self.spacing(world, windows, ask, self.record.class(world.now));
+        !spacing.is_zero() && self.bookings.ahead(world.now, spacing) >= 1.0
+    }
+
+    /// How far apart the turns of the lane are: the longer of its rate's and of what its target's latency allows. Zero when
+    /// neither is known.
+    fn spacing(&self, world: &World<'_>, windows: &Windows, ask: &Ask<'_>, class: Class) -> Duration {
+        let by_rate = ask.limits.rate.map_or(Duration::ZERO, |rate| rate.shared(world.share.replicas).interval);
+        let by_latency = match (class, self.record.latency()) {
+            (Class::Quick | Class::Slow, Some(latency)) => {
+                latency.div_f64(f64::from(cap(ask.limits, world.share)).min(windows.part(self.held, class)).max(1e-6))
+            }
+            (Class::Suspect, _) | (_, None) => Duration::ZERO,
+        };
+        by_rate.max(by_latency)
+    }
+
+    /// How many may stand in line: what the lane can send within [`LINE_WORTH`]. The cap for a target of unknown speed, and
+    /// nobody for one that is known to be silent.
+    fn line_bound(&self, world: &World<'_>, windows: &Windows, ask: &Ask<'_>) -> u32 {
+        if self.record.is_doubted(world.now) || world.now + LINE_WORTH < self.held_until.time() {
+            return 0;
+        }
+        let spacing = self.spacing(world, windows, ask, self.record.class(world.now));
+        let worth = LINE_WORTH.as_nanos().checked_div(spacing.as_nanos()).and_then(|worth| u32::try_from(worth).ok());
+        let unknown = self.record.latency().is_none().then_some(cap(ask.limits, world.share));
+        worth.unwrap_or(u32::MAX).min(unknown.unwrap_or(u32::MAX)).max(1)
+    }
+
+    fn limiter(&mut self, world: &World<'_>, rate: Rate) -> &Limiter {
+        // A first one fills since this share began: a lane that is new here may have been used by a replica that is gone.
+        // One for another rate or share fills from now on.
+        let empty_at = if self.limiter.is_none() { world.share_since } else { world.now };
+        if self.limiter.as_ref().is_some_and(|limiter| !limiter.is_for(rate, world.share)) {
+            self.limiter = None;
+        }
+        self.limiter.get_or_insert_with(|| Box::new(Limiter::new(world.clock, rate, world.share, empty_at)))
+    }
+
+    /// Whether nobody used it for long, and it knows nothing that a new one would not.
+    pub(super) fn is_forgettable(&self, now: Duration) -> bool {
+        self.in_flight == 0
+            && self.in_line == 0
+            && now >= self.held_until.time()
+            && now.saturating_sub(self.used.time()) > IDLE
+            && self.limiter.as_ref().is_none_or(|limiter| limiter.is_forgettable(self.used.time(), now))
+    }
+}
+
+/// How long a delivery of this age waits for a target that is down: half its age, from one unit to 256.
+#[must_use]
+pub fn hold_for(age: Duration, unit: Duration) -> Duration {
+    (age / 2).clamp(unit, unit * LONGEST_WAIT)
+}
+
+/// The longest power of two of units that is no longer than `time`: one hop through one delay queue. From 1 to 256.
+fn power_of_two(time: Duration, unit: Duration) -> Duration {
+    let units = u32::try_from(time.as_nanos() / unit.as_nanos().max(1)).unwrap_or(u32::MAX);
+    unit * units.checked_ilog2().map_or(1, |power| 1 << power).min(LONGEST_WAIT)
+}
+
+/// This replica's part of a cap.
+fn cap(limits: Limits, share: Share) -> u32 {
+    (limits.max_in_flight / share.replicas).max(1)
+}
