@@ -32,6 +32,17 @@ pub enum TokenSource {
     ClientCredentials(ClientCredentials),
 }
 
+impl TokenSource {
+    /// Where it is asked for a token.
+    #[must_use]
+    pub fn url(&self) -> &TargetUrl {
+        match self {
+            Self::Login(login) => &login.url,
+            Self::ClientCredentials(client) => &client.token_url,
+        }
+    }
+}
+
 /// A login that answers with a token. It is called when the webhook fires.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Login {

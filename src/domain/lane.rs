@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use uuid::Uuid;
 
-use super::{OrganizationId, SubscriptionId, Target, Timestamp};
+use super::{OrganizationId, SubscriptionId, Target, TargetUrl, Timestamp};
 
 /// The namespace of target ids. Never change it: others store them.
 const NAMESPACE: Uuid = Uuid::from_u128(0x3b0c_55f4_9a0e_5d0b_a7a1_62d4_8e0f_71c9);
@@ -39,6 +39,12 @@ impl LaneKey {
             Some(id) => format!("{organization} {place} {}", escaped(id.as_str())).into(),
             None => format!("{organization} {place}").into(),
         })
+    }
+
+    /// The lane of a login, shared by all subscriptions of the organization that log in there.
+    #[must_use]
+    pub fn of_login(organization: &OrganizationId, login: &TargetUrl) -> Self {
+        Self::of_place(organization, &format!("login:{}", login.origin()), None)
     }
 
     /// The lane's name, for people.

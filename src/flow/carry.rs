@@ -2,16 +2,20 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
 
 use super::{
     Flow, age,
     decide::{self, Ending, Start, Step},
     intake::Work,
+    lanes::Permit,
     ports::{Courier, Sending},
     register::{Entered, Stay, StayKey},
     settle::Told,
-    turn::{self, Turn},
+    turn::{self, Places, Turn},
 };
 use crate::{
     broker::{Confirmed, Receipt, Standing},
@@ -84,8 +88,8 @@ impl<C: Courier> Flow<C> {
     ) -> Carried {
         self.until_publishing_is_open().await;
         let ask = turn::ask(subscription, &owed, work.raw.len(), age(work, now()), self.settings.delay_unit);
-        let (permit, place) = match self.turn(&ask, subscription).await {
-            Turn::Come(permit, place) => (permit, place),
+        let Places { permit, login, place } = match self.turn(&ask, subscription).await {
+            Turn::Come(places) => places,
             Turn::Park(park) => return self.wait_for_a_turn(work, stay, owed, subscription, park),
             Turn::TooLate(turn) => {
                 let ending = decide::turn_too_late(turn, &subscription.retry);
@@ -107,7 +111,8 @@ impl<C: Courier> Flow<C> {
             // Not begun, and the broker gives its message again, perhaps to another replica.
             return Carried::LeftToBroker;
         }
-        let mut attempt = pin!(self.attempt(work, subscription, (stay.key().delivery, owed.attempts + 1), place));
+        let number = owed.attempts + 1;
+        let mut attempt = pin!(self.attempt(work, subscription, (stay.key().delivery, number), place, login));
         let soon = if permit.is_slow() { timeout(TAKES_LONG, &mut attempt).await.ok() } else { None };
         let attempt = if let Some(attempt) = soon {
             attempt
@@ -229,6 +234,7 @@ impl<C: Courier> Flow<C> {
         subscription: &Subscription,
         (delivery, number): (DeliveryId, u32),
         place: C::Place,
+        login: Option<Permit>,
     ) -> Attempt {
         let (started_at, started) = (now(), Instant::now());
         let ended = |answer| Attempt { started_at, latency: started.elapsed(), answer };
@@ -240,8 +246,14 @@ impl<C: Courier> Flow<C> {
             let event = &work.event;
             let (at, began) = (started_at, started);
             let (trace, trial) = (&work.trace, work.trial.as_ref());
-            let sending = Sending { event, subscription, delivery, attempt: number, at, began, body, trace, trial };
-            self.courier.send(sending, place).await
+            let logged_in = None;
+            let sending =
+                Sending { event, subscription, delivery, attempt: number, at, began, body, trace, trial, logged_in };
+            let Some(login) = login else { return self.courier.send(sending, place).await };
+            // Boxed: who needs no login need not carry the room for one.
+            let logged_in = Notify::new();
+            let sending = Sending { logged_in: Some(&logged_in), ..sending };
+            Box::pin(turn::after_login(self.courier.send(sending, place), login, &logged_in)).await
         };
         tokio::select! {
             biased;

@@ -29,8 +29,8 @@ use crate::{
     },
     config::BrokerConfig,
     domain::{
-        Answer, Attempt, DeliveryId, DocumentEvent, FailureKind, Happening, HttpTarget, Outcome, RetryPolicy, Secret,
-        State, Subscription, SubscriptionDisabled, SubscriptionId, Target, TargetUrl, Timestamp, now,
+        Answer, Attempt, DeliveryId, DocumentEvent, FailureKind, Happening, HttpTarget, LaneKey, Outcome, RetryPolicy,
+        Secret, State, Subscription, SubscriptionDisabled, SubscriptionId, Target, TargetUrl, Timestamp, now,
     },
     store::{Edits, Snapshot},
 };
@@ -460,6 +460,10 @@ struct Script(Arc<World>);
 
 impl Courier for Script {
     type Place = ();
+
+    fn login(&self, _: &Subscription) -> Option<LaneKey> {
+        None
+    }
 
     async fn place(&self, _: &Subscription) {}
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     broker::target,
-    domain::{Attempt, DeliveryId, DocumentEvent, Subscription, Target, Timestamp, TraceContext, Trial},
+    domain::{Attempt, DeliveryId, DocumentEvent, LaneKey, Subscription, Target, Timestamp, TraceContext, Trial},
     store::{Snapshot, Subscriptions},
     webhook,
 };
@@ -35,12 +35,17 @@ pub struct Sending<'a> {
     pub trace: &'a TraceContext,
     /// A test send, which says so and keeps the answer's headers.
     pub trial: Option<&'a Trial>,
+    /// To be notified when a login that comes first has given its token.
+    pub logged_in: Option<&'a Notify>,
 }
 
 /// Makes attempts.
 pub trait Courier: Send + Sync + 'static {
     /// The right to make one attempt, where there are only so many.
     type Place: Send;
+
+    /// The lane of a login that comes before an attempt for this subscription, if one does now.
+    fn login(&self, subscription: &Subscription) -> Option<LaneKey>;
 
     /// Waits for that right: no attempt is made yet, and its deadline has not begun.
     fn place(&self, subscription: &Subscription) -> impl Future<Output = Self::Place> + Send;
@@ -62,6 +67,10 @@ impl Courier for Couriers {
     /// A channel to an exchange. A webhook needs no other place than its lane's.
     type Place = Option<target::Place>;
 
+    fn login(&self, subscription: &Subscription) -> Option<LaneKey> {
+        self.http.login_ahead(subscription)
+    }
+
     async fn place(&self, subscription: &Subscription) -> Self::Place {
         match &subscription.target {
             Target::Http(_) => None,
@@ -71,12 +80,22 @@ impl Courier for Couriers {
     }
 
     async fn send(&self, sending: Sending<'_>, place: Self::Place) -> Attempt {
-        let Sending { event, subscription, delivery, attempt, at, began, body, trace, trial } = sending;
+        let Sending { event, subscription, delivery, attempt, at, began, body, trace, trial, logged_in } = sending;
         match &subscription.target {
             Target::Http(target) => {
-                self.http
-                    .send(webhook::Request { event, subscription, target, delivery, attempt, at, began, body, trial })
-                    .await
+                let request = webhook::Request {
+                    event,
+                    subscription,
+                    target,
+                    delivery,
+                    attempt,
+                    at,
+                    began,
+                    body,
+                    trial,
+                    logged_in,
+                };
+                self.http.send(request).await
             }
             Target::Amqp(target) => {
                 let message =

@@ -13,7 +13,7 @@ use super::{
     Flow,
     intake::Work,
     ports::Courier,
-    turn::{self, Turn},
+    turn::{self, Places, Turn},
 };
 use crate::{
     broker::codec,
@@ -103,13 +103,13 @@ impl<C: Courier> Flow<C> {
         let owed = Owed::first(subscription.id.clone());
         let ask = turn::ask(subscription, &owed, work.raw.len(), Duration::ZERO, self.settings.delay_unit);
         let coming = timeout(self.patience * 2, self.turn(&ask, subscription));
-        let (permit, place) = match coming.await {
-            Ok(Turn::Come(permit, place)) if !draining.is_cancelled() => (permit, place),
-            Ok(Turn::Come(..) | Turn::Stopping) => return Err(TrialRefused::Stopping),
+        let Places { permit, login, place } = match coming.await {
+            Ok(Turn::Come(places)) if !draining.is_cancelled() => places,
+            Ok(Turn::Come(_) | Turn::Stopping) => return Err(TrialRefused::Stopping),
             Ok(Turn::Park(_) | Turn::TooLate(_)) | Err(_) => return Err(TrialRefused::Busy),
         };
         let delivery = DeliveryId::of(&work.event.id, &subscription.id);
-        let attempt = self.attempt(&work, subscription, (delivery, 1), place).await;
+        let attempt = self.attempt(&work, subscription, (delivery, 1), place, login).await;
         permit.finished(turn::heard(&attempt));
         let Attempt { started_at, latency, answer } = attempt;
         tracing::info!(

@@ -1,8 +1,11 @@
 //! A delivery's turn: its place in its lane, one with the courier, and one in the window that all lanes share.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
-use tokio::time::timeout;
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
 
 use super::{
     Flow,
@@ -10,17 +13,20 @@ use super::{
     ports::Courier,
 };
 use crate::{
-    domain::{Answer, Attempt, FailureKind, Owed, Subscription, Wait, WhileDown},
+    domain::{Answer, Attempt, FailureKind, LaneKey, Owed, Subscription, Wait, WhileDown},
     policy::{
         lane::{Ask, Came, Heard, Limits, Park, Rate},
         wait,
     },
 };
 
+/// Logins in flight at one place, at most.
+const LOGINS: u32 = 32;
+
 /// Whether a delivery may be tried now.
 pub(super) enum Turn<P> {
     /// It may: these are its places.
-    Come(Permit, P),
+    Come(Places<P>),
     /// Not now.
     Park(Park),
     /// Its turn would come when it is too old: after so long.
@@ -29,10 +35,29 @@ pub(super) enum Turn<P> {
     Stopping,
 }
 
+/// What a delivery needs for an attempt.
+pub(super) struct Places<P> {
+    /// In its lane, and in the window.
+    pub(super) permit: Permit,
+    /// In the lane of a login that comes first, if one does.
+    pub(super) login: Option<Permit>,
+    /// With the courier.
+    pub(super) place: P,
+}
+
 impl<C: Courier> Flow<C> {
     /// Asks for a turn, and waits a little where there is a line.
     pub(super) async fn turn(&self, ask: &Ask<'_>, subscription: &Subscription) -> Turn<C::Place> {
         let draining = &self.stop.draining;
+        // A login that hangs takes no places from its target.
+        let login = match self.courier.login(subscription) {
+            None => None,
+            Some(lane) => match self.lanes.enter(&login_ask(&lane, ask), draining).await {
+                Entered::Permit(permit) => Some(permit),
+                Entered::Park(park) => return Turn::Park(park),
+                Entered::TooLate(turn) => return Turn::TooLate(turn),
+            },
+        };
         let mut permit = match self.lanes.enter(ask, draining).await {
             Entered::Permit(permit) => permit,
             Entered::Park(park) => return Turn::Park(park),
@@ -47,7 +72,7 @@ impl<C: Courier> Flow<C> {
         let Some(place) = place else {
             return Turn::Park(Park { wait: self.settings.delay_unit, down: false });
         };
-        if permit.window(draining).await { Turn::Come(permit, place) } else { Turn::Stopping }
+        if permit.window(draining).await { Turn::Come(Places { permit, login, place }) } else { Turn::Stopping }
     }
 }
 
@@ -74,6 +99,11 @@ pub(super) fn ask<'a>(
     }
 }
 
+/// What it asks the lane of its login. A login has no limits but the cap, and what waits for it has no turns.
+fn login_ask<'a>(lane: &'a LaneKey, ask: &Ask<'a>) -> Ask<'a> {
+    Ask { lane, limits: Limits { max_in_flight: LOGINS, rate: None }, came: ask.came.or_back(), ..*ask }
+}
+
 /// The limits of a subscription's lane.
 fn limits(subscription: &Subscription) -> Limits {
     let rate = subscription.rate_limit.map(|limit| Rate { interval: limit.interval(), burst: limit.burst() });
@@ -91,6 +121,25 @@ pub(super) fn heard(attempt: &Attempt) -> Heard {
         | Answer::Unsendable { .. } => Heard::Nothing,
         Answer::None { .. } => Heard::Silence,
     }
+}
+
+/// Makes an attempt that begins with a login, and gives the login's place back as soon as the token is there.
+pub(super) async fn after_login(attempt: impl Future<Output = Attempt>, login: Permit, logged_in: &Notify) -> Attempt {
+    let (began, mut attempt) = (Instant::now(), pin!(attempt));
+    tokio::select! {
+        biased;
+        () = logged_in.notified() => {
+            login.finished(Heard::Answer { latency: began.elapsed(), retry_after: None });
+        }
+        attempt = &mut attempt => {
+            login.finished(match &attempt.answer {
+                Answer::None { kind: FailureKind::Auth, .. } => Heard::Silence,
+                _ => Heard::Nothing,
+            });
+            return attempt;
+        }
+    }
+    attempt.await
 }
 
 #[cfg(test)]

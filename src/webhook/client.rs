@@ -109,6 +109,9 @@ impl Client {
         let subscription = request.subscription;
         let deadline = started + request.target.timeout;
         let token = self.authorization(subscription, source, None, deadline).await?;
+        if let Some(logged_in) = request.logged_in {
+            logged_in.notify_one();
+        }
         built.headers_mut().insert(AUTHORIZATION, token.clone());
         let answer = self.exchange(built, request, started).await?;
         if !matches!(answer, Answer::Response { status: 401, .. }) {

@@ -7,7 +7,7 @@ use http::{
     header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT},
 };
 use percent_encoding::percent_decode_str;
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 use url::Url;
 
 use super::{TemplateError, signature, template};
@@ -47,6 +47,8 @@ pub struct Request<'a> {
     pub body: Bytes,
     /// A test send, which says so and keeps the answer's headers.
     pub trial: Option<&'a Trial>,
+    /// Notified when the token is there that the request needs.
+    pub logged_in: Option<&'a Notify>,
 }
 
 impl Request<'_> {

@@ -47,6 +47,12 @@ pub enum Came {
 }
 
 impl Came {
+    /// The same for a lane that promises no turns: who waited, for whatever, was there before.
+    #[must_use]
+    pub fn or_back(self) -> Self {
+        if self.is_back() { Self::Back } else { Self::New }
+    }
+
     /// Whether it waited for its turn before.
     pub(super) fn is_back(self) -> bool {
         match self {

@@ -78,6 +78,16 @@ impl TokenKeeper {
         Ok(authorization)
     }
 
+    /// Whether a token is kept that is still good: then nobody is asked for one.
+    pub(super) fn has(&self, subscription: &Subscription) -> bool {
+        let inner = self.lock();
+        let Some(entry) = inner.entries.get(&subscription.id) else { return false };
+        let is_its_own = entry.organization == subscription.organization && entry.auth == subscription.auth;
+        // Whoever holds it just now is fetching one, or has it in a moment.
+        let kept = entry.kept.try_lock();
+        is_its_own && kept.is_ok_and(|kept| kept.as_ref().is_some_and(|kept| Instant::now() < kept.until))
+    }
+
     /// The subscription's place, a new one if its `auth` is another one now.
     fn turn(&self, subscription: &Subscription) -> Arc<Turn<Option<Kept>>> {
         let mut inner = self.lock();

@@ -14,9 +14,21 @@ use tokio::time::{Instant, timeout_at};
 pub(super) use self::keeper::TokenKeeper;
 use self::token::Token;
 use super::{answer, client::Client, errors::Failure};
-use crate::domain::{FailureKind, Subscription, TokenSource};
+use crate::domain::{Auth, FailureKind, LaneKey, Subscription, TokenSource};
 
 impl Client {
+    /// The lane of the login that must be called before a webhook can be sent; `None` when there is none, or its token is
+    /// still good.
+    #[must_use]
+    pub fn login_ahead(&self, subscription: &Subscription) -> Option<LaneKey> {
+        match &subscription.auth {
+            Auth::Token(source) if !self.tokens().has(subscription) => {
+                Some(LaneKey::of_login(&subscription.organization, source.url()))
+            }
+            Auth::Token(_) | Auth::Fixed => None,
+        }
+    }
+
     /// The `Authorization` of a subscription with a token from `source`, by `deadline`. `refused` is the one that the
     /// target answered with 401: it is not given again, unless the login itself gives it again.
     pub(super) async fn authorization(

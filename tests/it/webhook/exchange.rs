@@ -93,6 +93,7 @@ async fn an_id_that_fits_no_url_is_not_sent() {
         at: docrelay::domain::now(),
         body: bytes::Bytes::new(),
         trial: None,
+        logged_in: None,
     };
     let attempt = local_client().send(request).await;
     assert!(matches!(attempt.answer, Answer::Unsendable { kind: FailureKind::Template, .. }), "{attempt:?}");

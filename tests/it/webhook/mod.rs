@@ -78,6 +78,7 @@ async fn send(client: &Client, subscription: &Subscription) -> Attempt {
             began: tokio::time::Instant::now(),
             body,
             trial: None,
+            logged_in: None,
         })
         .await
 }
