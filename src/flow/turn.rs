@@ -20,8 +20,9 @@ use crate::{
     },
 };
 
-/// Logins in flight at one place, at most.
-const LOGINS: u32 = 32;
+/// Logins in flight are at most this part of what their target may have in flight: while a login hangs, those who need none
+/// find the rest.
+const LOGINS: u32 = 4;
 
 /// Whether a delivery may be tried now.
 pub(super) enum Turn<P> {
@@ -49,7 +50,7 @@ impl<C: Courier> Flow<C> {
     /// Asks for a turn, and waits a little where there is a line.
     pub(super) async fn turn(&self, ask: &Ask<'_>, subscription: &Subscription) -> Turn<C::Place> {
         let draining = &self.stop.draining;
-        // A login that hangs takes no places from its target.
+        // Of a login that hangs only so many deliveries get as far as their target's places.
         let login = match self.courier.login(subscription) {
             None => None,
             Some(lane) => match self.lanes.enter(&login_ask(&lane, ask), draining).await {
@@ -99,9 +100,14 @@ pub(super) fn ask<'a>(
     }
 }
 
-/// What it asks the lane of its login. A login has no limits but the cap, and what waits for it has no turns.
+/// What it asks the lane of its login. A login has no limits but its cap, and what waits for it has no turns.
 fn login_ask<'a>(lane: &'a LaneKey, ask: &Ask<'a>) -> Ask<'a> {
-    Ask { lane, limits: Limits { max_in_flight: LOGINS, rate: None }, came: ask.came.or_back(), ..*ask }
+    Ask {
+        lane,
+        limits: Limits { max_in_flight: (ask.limits.max_in_flight / LOGINS).max(1), rate: None },
+        came: ask.came.or_back(),
+        ..*ask
+    }
 }
 
 /// The limits of a subscription's lane.
