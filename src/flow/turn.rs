@@ -50,7 +50,7 @@ impl<C: Courier> Flow<C> {
     /// Asks for a turn, and waits a little where there is a line.
     pub(super) async fn turn(&self, ask: &Ask<'_>, subscription: &Subscription) -> Turn<C::Place> {
         let draining = &self.stop.draining;
-        // Of a login that hangs only so many deliveries get as far as their target's places.
+        // Few of those whose login hangs get as far as their target's places.
         let login = match self.courier.login(subscription) {
             None => None,
             Some(lane) => match self.lanes.enter(&login_ask(&lane, ask), draining).await {
