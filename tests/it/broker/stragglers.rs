@@ -11,7 +11,7 @@ use tokio::{sync::watch, time::sleep};
 
 use super::{
     consuming::{Consuming, number},
-    number_of, publish, unacknowledged, until_unacknowledged,
+    number_of, publish, until_unacknowledged,
 };
 use crate::support::{
     broker::{TestBroker, ctl, eventually},
