@@ -54,7 +54,16 @@ fn ask_all(lanes: &mut Lanes, keys: &[&LaneKey], limits: Limits) -> Duration {
     for key in keys {
         let began = Instant::now();
         let left = Duration::from_hours(24);
-        let ask = Ask { lane: key, limits, came: Came::New, bytes: 1, age: Duration::ZERO, left, hold: false };
+        let ask = Ask {
+            lane: key,
+            limits,
+            came: Came::New,
+            bytes: 1,
+            age: Duration::ZERO,
+            left,
+            hold: false,
+            is_asked_later: false,
+        };
         let now = Duration::from_mins(1);
         if let Admission::Go(place) = lanes.admit(now, &ask) {
             lanes.finished(now, key, place, Heard::Answer { latency: Duration::from_millis(5), retry_after: None });

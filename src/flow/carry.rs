@@ -112,13 +112,14 @@ impl<C: Courier> Flow<C> {
             return Carried::LeftToBroker;
         }
         let number = owed.attempts + 1;
+        let is_slow = permit.is_slow() || login.as_ref().is_some_and(Permit::is_slow);
         let mut attempt = pin!(self.attempt(work, subscription, (stay.key().delivery, number), place, login));
-        let soon = if permit.is_slow() { timeout(TAKES_LONG, &mut attempt).await.ok() } else { None };
+        let soon = if is_slow { timeout(TAKES_LONG, &mut attempt).await.ok() } else { None };
         let attempt = if let Some(attempt) = soon {
             attempt
         } else {
             // A quick one that falls silent is found out later: it costs no timer.
-            if permit.is_slow() {
+            if is_slow {
                 receipt.takes_long();
             }
             attempt.await
@@ -127,7 +128,7 @@ impl<C: Courier> Flow<C> {
         let health = permit.finished(turn::heard(&attempt));
         if let Answer::None { kind, .. } = &attempt.answer
             && ask.hold
-            && decide::spends_nothing(*kind, health, is_probe, owed.attempts)
+            && decide::spends_nothing(*kind, health, is_probe, (owed.attempts, subscription.retry.max_attempts))
         {
             owed.last_error = Some(*kind);
             let wait = lane::hold_for(age(work, now()), self.settings.delay_unit);

@@ -150,10 +150,15 @@ pub(crate) fn turn_too_late(turn: Duration, retry: &RetryPolicy) -> Ending {
 const DOWN_AFTER: u32 = 5;
 
 /// Whether an attempt that got no answer is not counted, for a subscription that holds its deliveries while its target is
-/// down: the attempt found it down, was the probe of it, or would be the delivery's fifth.
-pub(crate) fn spends_nothing(kind: FailureKind, health: Health, is_probe: bool, attempts_before: u32) -> bool {
+/// down: the attempt found it down, was the probe of it, or would be the delivery's fifth, or its last.
+pub(crate) fn spends_nothing(
+    kind: FailureKind,
+    health: Health,
+    is_probe: bool,
+    (attempts_before, max_attempts): (u32, u32),
+) -> bool {
     let is_our_doing = matches!(kind, FailureKind::Interrupted | FailureKind::Auth | FailureKind::Internal);
-    !is_our_doing && (health == Health::Down || is_probe || attempts_before + 1 >= DOWN_AFTER)
+    !is_our_doing && (health == Health::Down || is_probe || attempts_before + 1 >= DOWN_AFTER.min(max_attempts))
 }
 
 /// Whether an answer disables its subscription. What a templated target says concerns that document only.
@@ -202,9 +207,11 @@ mod tests {
 
     #[test]
     fn a_held_delivery_never_ends_for_want_of_an_answer_even_if_no_replica_knows_its_target_as_down() {
-        let spends_nothing = |before| spends_nothing(FailureKind::Timeout, Health::Suspect, false, before);
+        let of = |before, most| spends_nothing(FailureKind::Timeout, Health::Suspect, false, (before, most));
+        let spends_nothing = |before| of(before, 10);
+        assert_eq!([(0, 1), (0, 3), (1, 3), (2, 3)].map(|(before, most)| of(before, most)), [true, false, false, true]);
         assert_eq!([3, 4, 9].map(spends_nothing), [false, true, true]);
-        assert!(!super::spends_nothing(FailureKind::Auth, Health::Down, true, 9), "our own doing counts");
+        assert!(!super::spends_nothing(FailureKind::Auth, Health::Down, true, (9, 10)), "our own doing counts");
     }
 
     #[test]

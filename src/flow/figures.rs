@@ -30,7 +30,7 @@ fn by_the_wall(figure: &Figure, elapsed: Duration, now: Timestamp) -> LaneFigure
             Health::Suspect => LaneHealth::Suspect,
             Health::Down => LaneHealth::Down,
         },
-        since: Some(now.before(elapsed.saturating_sub(figure.since))),
+        since: (!figure.since.is_zero()).then(|| now.before(elapsed.saturating_sub(figure.since))),
         in_flight: figure.in_flight,
         in_line: figure.in_line,
         held_until: (!left.is_zero()).then(|| now.after(left)),
@@ -55,6 +55,8 @@ mod tests {
             held_until: Some(now.after(second * 5)),
         };
         assert_eq!(at(70), expected);
+        let never = Figure { since: Duration::ZERO, ..figure };
+        assert_eq!(by_the_wall(&never, second, now).since, None, "it was never tried");
         assert_eq!(at(75), LaneFigure { since: Some(now.before(second * 15)), held_until: None, ..expected });
     }
 }

@@ -35,7 +35,7 @@ pub struct Sending<'a> {
     pub trace: &'a TraceContext,
     /// A test send, which says so and keeps the answer's headers.
     pub trial: Option<&'a Trial>,
-    /// To be notified when a login that comes first has given its token.
+    /// To be notified when a login that comes first has answered, or was not needed.
     pub logged_in: Option<&'a Notify>,
 }
 

@@ -20,9 +20,9 @@ use crate::{
     },
 };
 
-/// Logins in flight are at most this part of what their target may have in flight: while a login hangs, those who need none
-/// find the rest.
-const LOGINS: u32 = 4;
+/// Logins in flight at one place, at most: a quarter of what a target may have in flight by default. While a login hangs,
+/// those who need none find the rest.
+const LOGINS: u32 = 8;
 
 /// Whether a delivery may be tried now.
 pub(super) enum Turn<P> {
@@ -55,10 +55,15 @@ impl<C: Courier> Flow<C> {
             None => None,
             Some(lane) => match self.lanes.enter(&login_ask(&lane, ask), draining).await {
                 Entered::Permit(permit) => Some(permit),
+                // Whoever is early for its target keeps its turn there.
+                Entered::Park(_) if matches!(ask.came, Came::Early(_)) => {
+                    return Turn::Park(Park { wait: Duration::ZERO, down: false });
+                }
                 Entered::Park(park) => return Turn::Park(park),
                 Entered::TooLate(turn) => return Turn::TooLate(turn),
             },
         };
+        let ask = &Ask { is_asked_later: login.is_some(), ..*ask };
         let mut permit = match self.lanes.enter(ask, draining).await {
             Entered::Permit(permit) => permit,
             Entered::Park(park) => return Turn::Park(park),
@@ -97,17 +102,14 @@ pub(super) fn ask<'a>(
         age,
         left: subscription.retry.max_age.saturating_sub(age),
         hold: subscription.retry.while_down == WhileDown::Hold,
+        is_asked_later: false,
     }
 }
 
-/// What it asks the lane of its login. A login has no limits but its cap, and what waits for it has no turns.
+/// What it asks the lane of its login. A login has no limits but its cap, and a failed one is a failed attempt, whatever is
+/// held while a target is down.
 fn login_ask<'a>(lane: &'a LaneKey, ask: &Ask<'a>) -> Ask<'a> {
-    Ask {
-        lane,
-        limits: Limits { max_in_flight: (ask.limits.max_in_flight / LOGINS).max(1), rate: None },
-        came: ask.came.or_back(),
-        ..*ask
-    }
+    Ask { lane, limits: Limits { max_in_flight: LOGINS, rate: None }, came: ask.came.or_back(), hold: false, ..*ask }
 }
 
 /// The limits of a subscription's lane.
@@ -129,7 +131,7 @@ pub(super) fn heard(attempt: &Attempt) -> Heard {
     }
 }
 
-/// Makes an attempt that begins with a login, and gives the login's place back as soon as the token is there.
+/// Makes an attempt that begins with a login, and gives the login's place back as soon as the login has answered.
 pub(super) async fn after_login(attempt: impl Future<Output = Attempt>, login: Permit, logged_in: &Notify) -> Attempt {
     let (began, mut attempt) = (Instant::now(), pin!(attempt));
     tokio::select! {

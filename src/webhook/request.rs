@@ -47,7 +47,7 @@ pub struct Request<'a> {
     pub body: Bytes,
     /// A test send, which says so and keeps the answer's headers.
     pub trial: Option<&'a Trial>,
-    /// Notified when the token is there that the request needs.
+    /// Notified when a login that comes first has answered, or was not needed.
     pub logged_in: Option<&'a Notify>,
 }
 

@@ -89,6 +89,7 @@ fn ask<'a>(targets: &'a [Target], groups: &[Group], delivery: &Delivery, now: Du
         age,
         left: group.retry.max_age.saturating_sub(age),
         hold: group.retry.while_down == WhileDown::Hold,
+        is_asked_later: false,
     }
 }
 

@@ -31,6 +31,7 @@ fn ask(lane: &LaneKey) -> Ask<'_> {
         age: Duration::ZERO,
         left: Duration::from_hours(1),
         hold: false,
+        is_asked_later: false,
     }
 }
 

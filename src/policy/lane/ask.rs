@@ -33,6 +33,8 @@ pub struct Ask<'a> {
     pub left: Duration,
     /// Whether it spends no attempt on a target that is down.
     pub hold: bool,
+    /// Whether something else comes first, such as a login: the target is not silent meanwhile.
+    pub is_asked_later: bool,
 }
 
 /// Whether a delivery waited for its turn before.

@@ -61,6 +61,13 @@ impl Record {
         }
     }
 
+    /// The only attempt begins, and nothing was in flight before: no silence yet, unless others failed before it.
+    pub(super) fn begins(&mut self, now: Duration) {
+        if self.unanswered == 0 && self.silent_since.is_some() {
+            self.silent_since = Some(now.into());
+        }
+    }
+
     /// An attempt was answered; so many others are still in flight.
     pub(super) fn answered(&mut self, now: Duration, latency: Duration, in_flight: u32) {
         self.became(Health::Answering, now);
@@ -82,7 +89,7 @@ impl Record {
     /// An attempt ended that says nothing about the target.
     pub(super) fn learnt_nothing(&mut self, now: Duration, in_flight: u32) {
         self.last_end = now.into();
-        if in_flight == 0 && self.health == Health::Answering {
+        if in_flight == 0 && self.unanswered == 0 {
             self.silent_since = None;
         }
     }
@@ -111,9 +118,9 @@ impl Record {
     }
 
     /// How it takes part in the windows.
-    pub(super) fn class(&self, now: Duration) -> Class {
+    pub(super) fn class(&self, is_overdue: bool) -> Class {
         match self.health {
-            Health::Answering if self.is_overdue(now) => Class::Suspect,
+            Health::Answering if is_overdue => Class::Suspect,
             Health::Answering if self.latency > SLOW => Class::Slow,
             Health::Answering => Class::Quick,
             Health::Suspect | Health::Down => Class::Suspect,
@@ -121,8 +128,8 @@ impl Record {
     }
 
     /// Whether anything speaks against it: it failed, or is overdue. A target that was never tried has done nothing yet.
-    pub(super) fn is_doubted(&self, now: Duration) -> bool {
-        self.unanswered > 0 || self.is_overdue(now)
+    pub(super) fn is_doubted(&self, is_overdue: bool) -> bool {
+        self.unanswered > 0 || is_overdue
     }
 }
 
@@ -154,8 +161,8 @@ mod tests {
             let mut record = Record::default();
             record.answered(SECOND, latency * MILLIS, 0);
             record.asked(2 * SECOND, 0);
-            assert_ne!(record.class(2 * SECOND + soon * MILLIS), Class::Suspect, "{latency} ms");
-            assert_eq!(record.class(2 * SECOND + late * MILLIS), Class::Suspect, "{latency} ms");
+            assert_ne!(record.class(record.is_overdue(2 * SECOND + soon * MILLIS)), Class::Suspect, "{latency} ms");
+            assert_eq!(record.class(record.is_overdue(2 * SECOND + late * MILLIS)), Class::Suspect, "{latency} ms");
         }
     }
 
@@ -186,10 +193,10 @@ mod tests {
     fn a_target_that_is_slow_to_answer_is_slow_until_it_is_quick_again() {
         let mut record = Record::default();
         record.answered(SECOND, 10 * SECOND, 0);
-        assert_eq!(record.class(SECOND), Class::Slow);
+        assert_eq!(record.class(false), Class::Slow);
         let answers = (1..50).find(|_| {
             record.answered(SECOND, 5 * MILLIS, 0);
-            record.class(SECOND) == Class::Quick
+            record.class(false) == Class::Quick
         });
         assert_eq!(answers, Some(13));
     }

@@ -99,8 +99,12 @@ impl Lanes {
         let Some(lane) = self.by_key.get_mut(ask.lane).filter(|lane| lane.in_line > 0) else { return Step::Wait(None) };
         let world =
             World { now, unit: self.unit, share: self.share, share_since: self.share_since, clock: &self.clock };
+        if lane.holds(ask) {
+            return Step::Wait(None);
+        }
         match lane.go(&world, &mut self.windows, ask) {
             Ok(place) => {
+                lane.used = now.into();
                 lane.in_line -= 1;
                 self.windows.leaves_line(ask.came.is_back());
                 Step::Go(place)
@@ -118,6 +122,9 @@ impl Lanes {
         self.windows.leaves_line(ask.came.is_back());
         let world =
             World { now, unit: self.unit, share: self.share, share_since: self.share_since, clock: &self.clock };
+        if lane.holds(ask) {
+            return Admission::Park(Park { wait: hold_for(ask.age, self.unit), down: true });
+        }
         lane.park(&world, &self.windows, ask)
     }
 
@@ -129,9 +136,10 @@ impl Lanes {
         }
         let Some(lane) = self.by_key.get_mut(key) else { return true };
         if !self.windows.is_full() {
+            lane.begins(now);
             self.windows.take_quick(&mut lane.held, place.bytes);
             place.window = Window::Quick;
-        } else if lane.record.class(now) != Class::Quick && self.windows.has_room(lane.held, Class::Slow, place.bytes) {
+        } else if lane.class(now) != Class::Quick && self.windows.has_room(lane.held, Class::Slow, place.bytes) {
             // It is not quick any more: it counts with the slow.
             self.windows.take_slow(&mut lane.held, place.bytes);
             place.window = Window::Slow;
@@ -154,7 +162,7 @@ impl Lanes {
         match heard {
             Heard::Answer { latency, retry_after } => {
                 lane.record.answered(now, latency, lane.in_flight);
-                if lane.record.class(now) == Class::Quick {
+                if lane.class(now) == Class::Quick {
                     self.windows.clear(&mut lane.held);
                 }
                 if let Some(asked) = retry_after {
@@ -197,19 +205,20 @@ impl Lanes {
         }
         self.next_relief = now + RELIEF_EVERY;
         for lane in self.by_key.values_mut() {
-            if lane.held.quick > 0 && lane.record.is_overdue(now) {
+            if lane.held.quick > 0 && lane.is_overdue(now) {
                 self.windows.demote(&mut lane.held);
             }
         }
     }
 
-    /// Forgets lanes that nobody has used for long and that know nothing which a new one would not.
+    /// Forgets lanes that nobody has used for long. What is waiting for them has come up meanwhile.
     fn sweep(&mut self, now: Duration) {
         if now < self.next_sweep {
             return;
         }
         self.next_sweep = now + SWEEP_EVERY;
-        self.by_key.retain(|_, lane| !lane.is_forgettable(now));
+        let unit = self.unit;
+        self.by_key.retain(|_, lane| !lane.is_forgettable(now, unit));
     }
 }
 

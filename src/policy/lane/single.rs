@@ -18,7 +18,10 @@ const LINE_WORTH: Duration = Duration::from_secs(1);
 /// The longest wait before a lane is asked again, in units: a raised limit, or a target that is back, is felt by then.
 const LONGEST_WAIT: u32 = 256;
 
-/// A lane that nobody used for so long is forgotten.
+/// Who is first in line and finds no room in the slow window looks again so soon.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// A lane that nobody used for so long, or for twice the longest wait, is forgotten.
 const IDLE: Duration = Duration::from_mins(10);
 
 /// One lane.
@@ -71,7 +74,7 @@ pub(super) struct Blocked {
 impl Lane {
     /// Go, line, or park.
     pub(super) fn admit(&mut self, world: &World<'_>, windows: &mut Windows, ask: &Ask<'_>) -> Admission {
-        if self.record.health == Health::Down && ask.hold {
+        if self.holds(ask) {
             return self.hold(world, windows, ask);
         }
         let promised = ask.came == Came::New && self.has_promised(world, windows, ask);
@@ -90,7 +93,33 @@ impl Lane {
             windows.enters_line(ask.came.is_back());
             return Admission::Line;
         }
-        self.park(world, windows, ask)
+        match self.park(world, windows, ask) {
+            // Turns may have been promised to some that do not come any more: the limiter knows better.
+            Admission::TooLate(turn) => self.go(world, windows, ask).map_or(Admission::TooLate(turn), Admission::Go),
+            admission => admission,
+        }
+    }
+
+    /// Whether a delivery is held because the target is down.
+    pub(super) fn holds(&self, ask: &Ask<'_>) -> bool {
+        self.record.health == Health::Down && ask.hold
+    }
+
+    /// How the lane takes part in the windows.
+    pub(super) fn class(&self, now: Duration) -> Class {
+        self.record.class(self.is_overdue(now))
+    }
+
+    /// Whether its target should have answered by now. Who waits for the window has not asked it yet.
+    pub(super) fn is_overdue(&self, now: Duration) -> bool {
+        self.held.is_any() && self.record.is_overdue(now)
+    }
+
+    /// An attempt begins that waited for the window: if it is the only one, the target is asked from now on.
+    pub(super) fn begins(&mut self, now: Duration) {
+        if !self.held.is_any() {
+            self.record.begins(now);
+        }
     }
 
     /// While the target is down, one delivery that came back is sent as a probe, and all others wait without spending an
@@ -115,14 +144,20 @@ impl Lane {
         if world.now < self.held_until.time() {
             return Err(Blocked { until: Some(self.held_until.time().saturating_sub(world.now)) });
         }
-        let class = self.record.class(world.now);
-        if self.in_flight >= cap(ask.limits, world.share) || !windows.has_room(self.held, class, ask.bytes) {
+        let class = self.class(world.now);
+        if self.in_flight >= cap(ask.limits, world.share) {
             return Err(Blocked { until: None });
+        }
+        if !windows.has_room(self.held, class, ask.bytes) {
+            // Another lane's place may come free: nobody tells this one.
+            return Err(Blocked { until: Some(LOOK_AGAIN) });
         }
         if let Some(rate) = ask.limits.rate {
             self.limiter(world, rate).take(world.now).map_err(|wait| Blocked { until: Some(wait) })?;
         }
-        self.record.asked(world.now, self.in_flight);
+        if !ask.is_asked_later {
+            self.record.asked(world.now, self.in_flight);
+        }
         self.in_flight += 1;
         let window = if class == Class::Quick {
             Window::Wanted
@@ -136,7 +171,7 @@ impl Lane {
     /// The wait of a delivery that cannot go and finds no room in the line.
     pub(super) fn park(&mut self, world: &World<'_>, windows: &Windows, ask: &Ask<'_>) -> Admission {
         let now = world.now;
-        let class = self.record.class(now);
+        let class = self.class(now);
         let mut wait = world.unit;
         if class == Class::Suspect {
             // As long as the target has been silent: what waits comes up soon after a short silence, and seldom in a long one.
@@ -167,7 +202,7 @@ impl Lane {
 
     /// Its turn stands, unless the lane is so much faster by now that another comes sooner.
     fn stays_or_moves(&mut self, world: &World<'_>, windows: &Windows, ask: &Ask<'_>, left: Duration) -> Admission {
-        let spacing = self.spacing(world, windows, ask, self.record.class(world.now));
+        let spacing = self.spacing(world, windows, ask, self.class(world.now));
         let spacing = if spacing.is_zero() { spacing } else { self.turn_spacing(world, windows, ask, spacing) };
         let turn = self.bookings.next(world.now, self.held_until.time(), self.in_line, spacing).max(world.unit);
         let wait = if spacing.is_zero() || turn.saturating_add(world.unit) >= left {
@@ -187,7 +222,7 @@ impl Lane {
 
     /// Whether turns are promised to others, so that a newcomer must wait for its own.
     fn has_promised(&self, world: &World<'_>, windows: &Windows, ask: &Ask<'_>) -> bool {
-        let spacing = self.spacing(world, windows, ask, self.record.class(world.now));
+        let spacing = self.spacing(world, windows, ask, self.class(world.now));
         !spacing.is_zero() && self.bookings.ahead(world.now, spacing) >= 1.0
     }
 
@@ -207,10 +242,13 @@ impl Lane {
     /// How many may stand in line: what the lane can send within [`LINE_WORTH`]. The cap for a target of unknown speed, and
     /// nobody for one that is known to be silent.
     fn line_bound(&self, world: &World<'_>, windows: &Windows, ask: &Ask<'_>) -> u32 {
-        if self.record.is_doubted(world.now) || world.now + LINE_WORTH < self.held_until.time() {
+        // One that never answered is doubted also while it finds no place.
+        let is_new = self.record.latency().is_none();
+        let is_overdue = if is_new { self.record.is_overdue(world.now) } else { self.is_overdue(world.now) };
+        if self.record.is_doubted(is_overdue) || world.now + LINE_WORTH < self.held_until.time() {
             return 0;
         }
-        let spacing = self.spacing(world, windows, ask, self.record.class(world.now));
+        let spacing = self.spacing(world, windows, ask, self.class(world.now));
         let worth = LINE_WORTH.as_nanos().checked_div(spacing.as_nanos()).and_then(|worth| u32::try_from(worth).ok());
         let unknown = self.record.latency().is_none().then_some(cap(ask.limits, world.share));
         worth.unwrap_or(u32::MAX).min(unknown.unwrap_or(u32::MAX)).max(1)
@@ -226,12 +264,12 @@ impl Lane {
         self.limiter.get_or_insert_with(|| Box::new(Limiter::new(world.clock, rate, world.share, empty_at)))
     }
 
-    /// Whether nobody used it for long, and it knows nothing that a new one would not.
-    pub(super) fn is_forgettable(&self, now: Duration) -> bool {
+    /// Whether nobody used it for long, and its limiter remembers nothing.
+    pub(super) fn is_forgettable(&self, now: Duration, unit: Duration) -> bool {
         self.in_flight == 0
             && self.in_line == 0
             && now >= self.held_until.time()
-            && now.saturating_sub(self.used.time()) > IDLE
+            && now.saturating_sub(self.used.time()) > IDLE.max(unit * LONGEST_WAIT * 2)
             && self.limiter.as_ref().is_none_or(|limiter| limiter.is_forgettable(self.used.time(), now))
     }
 }

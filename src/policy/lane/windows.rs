@@ -41,6 +41,13 @@ pub(super) struct Held {
     slow_bytes: u64,
 }
 
+impl Held {
+    /// Whether the lane holds any place.
+    pub(super) fn is_any(self) -> bool {
+        self.quick > 0 || self.slow > 0
+    }
+}
+
 /// The windows.
 #[derive(Debug)]
 pub(super) struct Windows {

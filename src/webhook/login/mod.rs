@@ -9,7 +9,10 @@ mod request;
 mod token;
 
 use http::HeaderValue;
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
 
 pub(super) use self::keeper::TokenKeeper;
 use self::token::Token;
@@ -30,15 +33,18 @@ impl Client {
     }
 
     /// The `Authorization` of a subscription with a token from `source`, by `deadline`. `refused` is the one that the
-    /// target answered with 401: it is not given again, unless the login itself gives it again.
+    /// target answered with 401: it is not given again, unless the login itself gives it again. `answered` is notified when the
+    /// login answers, whatever it says.
     pub(super) async fn authorization(
         &self,
         subscription: &Subscription,
         source: &TokenSource,
         refused: Option<&HeaderValue>,
         deadline: Instant,
+        answered: Option<&Notify>,
     ) -> Result<HeaderValue, Failure> {
-        let why = match timeout_at(deadline, self.tokens().get(subscription, refused, self.log_in(source))).await {
+        let log_in = self.log_in(source, answered);
+        let why = match timeout_at(deadline, self.tokens().get(subscription, refused, log_in)).await {
             Ok(Ok(authorization)) => return Ok(authorization),
             Ok(Err(why)) => why,
             Err(_elapsed) => "it gave no token within the deadline".to_owned(),
@@ -52,9 +58,12 @@ impl Client {
     }
 
     /// Asks for a token. The error says why there is none, for people.
-    async fn log_in(&self, source: &TokenSource) -> Result<Token, String> {
+    async fn log_in(&self, source: &TokenSource, answered: Option<&Notify>) -> Result<Token, String> {
         let broken = |Failure { kind, text }| format!("{kind}: {text}");
         let response = self.fetch(request::build(source)).await.map_err(broken)?;
+        if let Some(answered) = answered {
+            answered.notify_one();
+        }
         let status = response.status();
         if !status.is_success() {
             return Err(format!("it answered {}", status.as_u16()));

@@ -37,6 +37,7 @@ fn ask(lane: &LaneKey) -> Ask<'_> {
         age: Duration::ZERO,
         left: Duration::from_hours(24),
         hold: false,
+        is_asked_later: false,
     }
 }
 
