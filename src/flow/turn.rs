@@ -152,8 +152,45 @@ pub(super) async fn after_login(attempt: impl Future<Output = Attempt>, login: P
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::sleep;
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
-    use crate::domain::now;
+    use crate::{
+        domain::now,
+        flow::lanes::LaneKeeper,
+        policy::lane::{Health, WindowSizes},
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_login_that_answers_is_up_whatever_it_says_and_one_that_does_not_is_silent() {
+        let second = Duration::from_secs(1);
+        let sizes = WindowSizes { quick: 9, slow: 9, slow_bytes: 1 << 20, lines: 9 };
+        let lane = LaneKey::of_place(&"acme".parse().unwrap(), "login:https://h", None);
+        let limits = Limits { max_in_flight: LOGINS, rate: None };
+        let (came, zero) = (Came::New, Duration::ZERO);
+        let (age, bytes, left) = (zero, 1, second * 60);
+        let ask = Ask { lane: &lane, limits, came, bytes, age, left, hold: false, is_asked_later: false };
+        for (answers, health) in [(true, Health::Answering), (false, Health::Down)] {
+            let keeper = LaneKeeper::new(sizes, second, second);
+            for _ in 0..5 {
+                let Entered::Permit(permit) = keeper.enter(&ask, &CancellationToken::new()).await else {
+                    panic!("must go")
+                };
+                let answered = Notify::new();
+                let refused = async {
+                    if answers {
+                        answered.notify_one();
+                        sleep(second).await;
+                    }
+                    let answer = Answer::None { kind: FailureKind::Auth, text: "it answered 401".to_owned() };
+                    Attempt { started_at: now(), latency: second, answer }
+                };
+                after_login(refused, permit, &answered).await;
+            }
+            assert_eq!(keeper.figure(&lane).unwrap().0.health, health);
+        }
+    }
 
     #[test]
     fn only_the_targets_own_silence_speaks_against_it() {

@@ -49,7 +49,7 @@ pub enum Came {
 }
 
 impl Came {
-    /// The same for a lane that promises no turns: who waited, for whatever, was there before.
+    /// The same for another lane on the way: who waited, for whatever, goes before who is new.
     #[must_use]
     pub fn or_back(self) -> Self {
         if self.is_back() { Self::Back } else { Self::New }

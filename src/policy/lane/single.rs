@@ -39,7 +39,7 @@ pub(super) struct Lane {
     pub(super) held_until: Moment,
     /// When someone last asked for it.
     pub(super) used: Moment,
-    /// When the next probe of a target that is down may go, while deliveries are held for it; `None` while one is under way.
+    /// When the next probe of a target that is down may go, while deliveries are held for it.
     pub(super) next_probe: Probe,
 }
 

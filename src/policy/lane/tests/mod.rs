@@ -1,5 +1,6 @@
 //! What lanes promise, one by one; `properties` says that no sequence of moves breaks it.
 
+mod edges;
 mod properties;
 
 use std::num::NonZeroU32;
