@@ -1,6 +1,9 @@
 //! One lane: who may go, who stands in line, and how long the others wait.
 
-use std::time::Duration;
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    time::Duration,
+};
 
 use super::{
     ask::{Admission, Ask, Came, Limits, Park, Place, Window},
@@ -10,7 +13,7 @@ use super::{
     moment::Moment,
     windows::{Class, Held, Windows},
 };
-use crate::policy::share::Share;
+use crate::{domain::LaneKey, policy::share::Share};
 
 /// The line holds about what a lane can send within this time.
 const LINE_WORTH: Duration = Duration::from_secs(1);
@@ -20,6 +23,9 @@ const LONGEST_WAIT: u32 = 256;
 
 /// Who is first in line and finds no room in the slow window looks again so soon.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// So many times longer stays away what waits for a silent target while many others are silent too.
+const CROWDED: u32 = 4;
 
 /// A lane that nobody used for so long, or for twice the longest wait, is forgotten.
 const IDLE: Duration = Duration::from_mins(10);
@@ -178,7 +184,7 @@ impl Lane {
             if !windows.has_room(self.held, class, ask.bytes) {
                 self.record.asked(now, self.in_flight);
             }
-            wait = wait.max(power_of_two(self.record.silence(now), world.unit));
+            wait = wait.max(power_of_two(self.comes_up_after(now, windows, ask), world.unit));
         }
         let spacing = self.spacing(world, windows, ask, class);
         if spacing.is_zero() {
@@ -198,6 +204,17 @@ impl Lane {
             wait = wait.max(turn.min(world.unit * LONGEST_WAIT)).max(self.held_until.time().saturating_sub(now));
         }
         Admission::Park(Park { wait, down: false })
+    }
+
+    /// How long what waits for a silent target stays away, before it is rounded: as long as the silence has lasted. While so
+    /// many are silent that each has but one place, four to eight times as long: what comes up finds no room, and
+    /// all of it together would keep the broker busy. The lanes differ in it, so that they do not come up at one time.
+    fn comes_up_after(&self, now: Duration, windows: &Windows, ask: &Ask<'_>) -> Duration {
+        let silence = self.record.silence(now);
+        if windows.part(self.held, Class::Suspect) > 1.0 {
+            return silence;
+        }
+        silence.saturating_mul(CROWDED) + silence.mul_f64(f64::from(CROWDED) * spread(ask.lane))
     }
 
     /// Its turn stands, unless the lane is so much faster by now that another comes sooner.
@@ -284,6 +301,13 @@ pub fn hold_for(age: Duration, unit: Duration) -> Duration {
 fn power_of_two(time: Duration, unit: Duration) -> Duration {
     let units = u32::try_from(time.as_nanos() / unit.as_nanos().max(1)).unwrap_or(u32::MAX);
     unit * units.checked_ilog2().map_or(1, |power| 1 << power).min(LONGEST_WAIT)
+}
+
+/// A figure from 0 to 1 that is each lane's own, and always the same.
+fn spread(lane: &LaneKey) -> f64 {
+    let mut hasher = DefaultHasher::new();
+    lane.hash(&mut hasher);
+    f64::from(u32::try_from(hasher.finish() >> 32).unwrap_or_default()) / f64::from(u32::MAX)
 }
 
 /// This replica's part of a cap.
