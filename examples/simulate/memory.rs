@@ -18,34 +18,51 @@ const SIZES: WindowSizes = WindowSizes { quick: u32::MAX, slow: u32::MAX, slow_b
 /// How many are asked for one after the other, to measure one.
 const ASKED: usize = 1_000;
 
+/// What so many lanes with state cost.
+pub(crate) struct Cost {
+    /// What they take in memory.
+    pub(crate) bytes: u64,
+    /// How long the first delivery for one more takes beside few, in nanoseconds,
+    beside_few: u128,
+    /// and beside all.
+    beside_all: u128,
+}
+
 /// Measures so many lanes, as a table.
 pub(crate) fn measure(count: usize) -> String {
     let mut report = format!("{count} lanes with state: each answered once\n");
-    let limited = Rate { interval: Duration::from_millis(100), burst: std::num::NonZeroU32::MIN };
-    for (name, rate) in [("with a limit each", Some(limited)), ("without a limit", None)] {
-        // Names are the subscriptions': they are there anyway.
-        let keys: Vec<_> = (0..count + 2 * ASKED).filter_map(key).collect();
-        let limits = Limits { max_in_flight: 32, rate };
-        let before = resident();
-        let mut lanes = Lanes::new(SIZES, Duration::from_secs(1));
-        lanes.set_share(Duration::ZERO, Share { limited: true, ..Share::NOT_JOINED });
-        let mut parts = [10, ASKED, count.saturating_sub(10 + ASKED), ASKED].into_iter();
-        let mut keys = keys.iter();
-        let mut ask_next = || {
-            let part: Vec<_> = keys.by_ref().take(parts.next().unwrap_or_default()).collect();
-            ask_all(&mut lanes, &part, limits).as_nanos()
-        };
-        let (_, beside_ten, _) = (ask_next(), ask_next(), ask_next());
-        let bytes = resident().saturating_sub(before) / count.max(1) as u64;
-        let beside_all = ask_next();
-        let kib = bytes * count as u64 / 1024;
+    for (name, limited) in [("with a limit each", true), ("without a limit", false)] {
+        let Cost { bytes, beside_few, beside_all } = cost(count, limited);
+        let (kib, each) = (bytes / 1024, bytes / count.max(1) as u64);
         report.extend([format!(
-            "  {name:<18} {kib} KiB, {bytes} bytes each; a new one takes {beside_ten} ns beside few and {beside_all} ns \
+            "  {name:<18} {kib} KiB, {each} bytes each; a new one takes {beside_few} ns beside few and {beside_all} ns \
              beside all\n"
         )]);
-        black_box(lanes);
     }
     report
+}
+
+/// Measures so many lanes.
+pub(crate) fn cost(count: usize, limited: bool) -> Cost {
+    let rate = Rate { interval: Duration::from_millis(100), burst: std::num::NonZeroU32::MIN };
+    let limits = Limits { max_in_flight: 32, rate: limited.then_some(rate) };
+    // Names are the subscriptions': they are there anyway.
+    let keys: Vec<_> = (0..count + 2 * ASKED).filter_map(key).collect();
+    let before = resident();
+    let mut lanes = Lanes::new(SIZES, Duration::from_secs(1));
+    lanes.set_share(Duration::ZERO, Share { limited: true, ..Share::NOT_JOINED });
+    let mut parts = [10, ASKED, count.saturating_sub(10 + ASKED), ASKED].into_iter();
+    let mut keys = keys.iter();
+    let mut ask_next = || {
+        let part: Vec<_> = keys.by_ref().take(parts.next().unwrap_or_default()).collect();
+        ask_all(&mut lanes, &part, limits).as_nanos()
+    };
+    let (_, beside_few, _) = (ask_next(), ask_next(), ask_next());
+    let bytes = resident().saturating_sub(before);
+    let beside_all = ask_next();
+    assert_eq!(lanes.totals().lanes, count + ASKED, "every target has a lane");
+    black_box(lanes);
+    Cost { bytes, beside_few, beside_all }
 }
 
 /// A first delivery for each: what one takes, the median.

@@ -89,6 +89,8 @@ pub struct Flow<C> {
     settings: FlowSettings,
     /// How long a delivery stands in line at most.
     patience: Duration,
+    /// When it began: what is parked together is parked at whole multiples of a time since then.
+    epoch: Instant,
     stop: StopSignals,
 }
 
@@ -115,6 +117,7 @@ impl<C: Courier> Flow<C> {
             publishing,
             settings,
             patience,
+            epoch: Instant::now(),
             stop,
         }
     }

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use tokio::time::sleep;
 
 use super::{
     Flow, Settled,
@@ -30,6 +31,12 @@ const LIST_BYTES: usize = 3 * 1024 * 1024;
 
 /// What one owed delivery takes in that list, at most: two ids' worth of text and a few numbers.
 const OWED_BYTES: usize = 160;
+
+/// How long what only waits for its turn gathers before it is parked, at most: long beside what the broker takes to write.
+const TOGETHER: Duration = Duration::from_millis(20);
+
+/// It is short beside the shortest wait too: this part of it.
+const TOGETHER_PART: u32 = 50;
 
 /// What is to be told upstream about a delivery.
 #[derive(Debug)]
@@ -131,6 +138,9 @@ impl<C: Courier> Flow<C> {
             trace: work.trace.clone(),
             owed: group.iter().map(|later| later.owed.clone()).collect(),
         };
+        if group.iter().all(|later| later.told.is_none()) {
+            self.until_parks_leave().await;
+        }
         let proof = match self.outbox.park(tier, &parked).await {
             Ok(proof) => proof,
             Err(OutboxError::Closed) => return None,
@@ -146,6 +156,17 @@ impl<C: Courier> Flow<C> {
             .await
             .into_iter()
             .collect()
+    }
+
+    /// What only waits for its turn is in no hurry: it is parked together with all that comes within [`TOGETHER`]. The
+    /// broker writes many at once nearly as fast as one, and others' events find it free in between.
+    async fn until_parks_leave(&self) {
+        let together = TOGETHER.min(self.settings.delay_unit / TOGETHER_PART);
+        let left = wait::until_next(self.epoch.elapsed(), together);
+        tokio::select! {
+            () = sleep(left) => {}
+            () = self.stop.draining.cancelled() => {}
+        }
     }
 
     /// A delivery is parked: tells of its failed attempt, if it made one.

@@ -76,6 +76,13 @@ pub fn next_hop(wait: Wait, units_left: u64) -> Option<Hop> {
     Some(Hop { tier, units_left: units_left - tier.units() })
 }
 
+/// How long until the next whole multiple of `every`: all that ask meanwhile end at one moment.
+#[must_use]
+pub fn until_next(elapsed: Duration, every: Duration) -> Duration {
+    let since = elapsed.as_nanos().checked_rem(every.as_nanos()).unwrap_or_default();
+    every.saturating_sub(Duration::from_nanos(u64::try_from(since).unwrap_or(u64::MAX)))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -110,6 +117,15 @@ mod tests {
         assert_eq!(units(Duration::from_millis(1), Duration::from_secs(1)), 1);
         assert_eq!(units(Duration::from_millis(1001), Duration::from_secs(1)), 2);
         assert_eq!(units(Duration::ZERO, Duration::from_secs(1)), 1);
+    }
+
+    #[test]
+    fn all_that_gather_leave_at_one_moment() {
+        let (every, micro) = (Duration::from_millis(20), Duration::from_micros(1));
+        for elapsed in [every * 7, every * 7 + micro, every * 7 + 19_999 * micro] {
+            assert_eq!(elapsed + until_next(elapsed, every), every * 8);
+        }
+        assert_eq!(until_next(micro, Duration::ZERO), Duration::ZERO);
     }
 
     proptest! {

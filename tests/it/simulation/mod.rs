@@ -5,7 +5,11 @@ mod backlog;
 mod isolation;
 mod outage;
 mod repeat;
+mod size;
 
+#[path = "../../../examples/simulate/memory.rs"]
+#[expect(dead_code, reason = "the tool's table and its times")]
+mod memory;
 #[path = "../../../examples/simulate/model/mod.rs"]
 pub(crate) mod model;
 #[path = "../../../examples/simulate/scenarios.rs"]

@@ -49,3 +49,18 @@ fn a_target_is_not_silent_while_its_request_waits_for_the_window_or_for_a_login(
     may_go(&mut others, SECOND * 2, &ask(&logs_in));
     assert_eq!(class(&others, &logs_in), Class::Suspect, "now it is asked, and says nothing");
 }
+
+#[test]
+fn what_waits_for_one_of_many_silent_targets_comes_back_four_to_eight_times_as_seldom_and_not_all_at_once() {
+    let mut lanes = lanes();
+    let waits =
+        |lanes: &mut Lanes, n: u32, seconds| parked(lanes.admit(SECOND + SECOND * seconds, &ask(&key(n)))).as_secs();
+    let many = SIZES.slow / 4;
+    for n in 0..many {
+        may_go(&mut lanes, SECOND, &ask(&key(n)));
+    }
+    let after_five: Vec<_> = (0..many).map(|n| waits(&mut lanes, n, 5)).collect();
+    assert!(after_five.iter().all(|wait| [16, 32].contains(wait)), "20 to 40 s, rounded down: {after_five:?}");
+    assert!([16, 32].iter().all(|wait| after_five.contains(wait)), "{after_five:?}");
+    assert_eq!(waits(&mut lanes, 0, 5000), 256);
+}

@@ -214,22 +214,6 @@ fn what_waits_for_a_silent_target_comes_back_seldom_when_it_is_silent_for_long()
 }
 
 #[test]
-fn what_waits_for_one_of_many_silent_targets_comes_back_four_to_eight_times_as_seldom_and_not_all_at_once() {
-    let mut lanes = lanes();
-    let waits = |lanes: &mut Lanes, n: u32, seconds| {
-        parked(lanes.admit(SECOND + SECOND * seconds, &ask(&key(n)))).as_secs()
-    };
-    let many = SIZES.slow / 4;
-    for n in 0..many {
-        go(&mut lanes, SECOND, &ask(&key(n)));
-    }
-    let after_five: Vec<_> = (0..many).map(|n| waits(&mut lanes, n, 5)).collect();
-    assert!(after_five.iter().all(|wait| [16, 32].contains(wait)), "20 to 40 s, rounded down: {after_five:?}");
-    assert!([16, 32].iter().all(|wait| after_five.contains(wait)), "{after_five:?}");
-    assert_eq!(waits(&mut lanes, 0, 5000), 256);
-}
-
-#[test]
 fn a_backlog_gets_turns_of_its_own_at_the_lanes_rate() {
     let (mut lanes, key) = (lanes(), key(1));
     let ask = limited(&key, rate(10, 10));
