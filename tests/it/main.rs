@@ -18,6 +18,7 @@ mod pages;
 mod receive;
 mod simulation;
 mod slow;
+mod stack;
 mod store;
 mod support;
 mod targets;

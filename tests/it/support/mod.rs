@@ -6,6 +6,7 @@ pub(crate) mod broker;
 pub(crate) mod frames;
 pub(crate) mod node;
 pub(crate) mod page;
+pub(crate) mod prometheus;
 pub(crate) mod proxy;
 pub(crate) mod receiver;
 pub(crate) mod results;
