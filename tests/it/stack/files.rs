@@ -282,6 +282,28 @@ fn every_metric_that_is_asked_for_is_in_the_catalogue() {
 }
 
 #[test]
+fn every_attribute_that_is_searched_for_is_one_of_the_spans() {
+    let (attributes, mut problems) = (text("docs/tracing.md"), Vec::new());
+    let mut searched = 0;
+    for (file, dashboard) in dashboards() {
+        for panel in panels(&dashboard) {
+            for query in panel["targets"].as_array().into_iter().flatten().filter_map(|it| it["query"].as_str()) {
+                for rest in query.split("span.").skip(1) {
+                    let end = rest.find(|it: char| !(it.is_ascii_alphanumeric() || "._".contains(it)));
+                    let name = &rest[..end.unwrap_or(rest.len())];
+                    searched += 1;
+                    if !attributes.contains(&format!("`{name}`")) {
+                        problems.push(format!("{file}: {}: {name} is not in docs/tracing.md", panel["title"]));
+                    }
+                }
+            }
+        }
+    }
+    assert!(searched > 5, "the queries have moved");
+    expect_none(&problems);
+}
+
+#[test]
 fn every_alert_says_what_it_is_and_leads_to_its_paragraph() {
     let (runbook, mut problems) = (text("docs/runbook.md"), Vec::new());
     for alert in alerts() {
