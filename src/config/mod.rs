@@ -62,6 +62,8 @@ pub struct Config {
     pub artifacts: ArtifactsConfig,
     /// Stopping.
     pub shutdown: ShutdownConfig,
+    /// Metrics.
+    pub metrics: MetricsConfig,
     /// Logs.
     pub log: LogConfig,
 }
@@ -173,6 +175,13 @@ pub struct EgressConfig {
 pub struct ShutdownConfig {
     /// How long what is in flight may take to finish.
     pub grace: Duration,
+}
+
+/// `metrics.*`
+#[derive(Debug, Clone)]
+pub struct MetricsConfig {
+    /// How many organizations have series of their own; all others together are `other`.
+    pub organizations: usize,
 }
 
 /// `log.*`

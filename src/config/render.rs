@@ -28,6 +28,7 @@ pub fn render(config: &Config) -> String {
         targets,
         artifacts,
         shutdown,
+        metrics,
         log,
     } = config;
     let mut toml = Toml(Vec::new());
@@ -58,6 +59,8 @@ pub fn render(config: &Config) -> String {
     render_artifacts(&mut toml, artifacts);
     toml.section("shutdown");
     toml.duration("grace", shutdown.grace);
+    toml.section("metrics");
+    toml.plain("organizations", metrics.organizations);
     toml.section("log");
     toml.text(
         "format",

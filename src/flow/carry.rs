@@ -25,6 +25,7 @@ use crate::{
         pause, wait,
     },
     store::{Found, Snapshot},
+    telemetry::metrics::ParkedFor,
 };
 
 /// An attempt at a target that is slow, silent or new takes long if it has not ended by then.
@@ -47,6 +48,7 @@ pub(super) struct Later {
     pub(super) stay: Stay,
     /// As it is to be parked, but for the first hop.
     pub(super) owed: Owed,
+    pub(super) reason: ParkedFor,
     /// What to tell upstream once it is parked: a failed attempt.
     pub(super) told: Option<Box<Told>>,
 }
@@ -58,17 +60,23 @@ impl<C: Courier> Flow<C> {
         let key = StayKey { delivery: id, hop: owed.hop };
         let stay = match self.register.enter(key).await {
             Entered::Mine(stay) => stay,
-            Entered::Settled(proof) => return Carried::Settled(key, proof),
+            Entered::Settled(proof) => {
+                self.metrics.known_already();
+                return Carried::Settled(key, proof);
+            }
         };
         if owed.units_left > 0 && owed.wait == Wait::Retry {
             // Never early.
-            return later(stay, owed, None);
+            return later(stay, owed, ParkedFor::Retry, None);
         }
         // An id may have moved to another organization while the delivery waited: nothing ever crosses.
         let found = snapshot.find(&work.event.organization, &owed.subscription);
         let paused = if let Found::Known(subscription) = found { self.paused(subscription) } else { None };
         match decide::start(&owed, found, paused, age(work, now()), self.settings.max_age) {
-            Start::Wait(wait) => later(stay, self.waiting(owed, Wait::Limit, wait), None),
+            Start::Wait(wait) => {
+                let reason = if paused.is_some() { ParkedFor::Paused } else { ParkedFor::Limit };
+                later(stay, self.waiting(owed, Wait::Limit, wait), reason, None)
+            }
             Start::End(ending) => {
                 let subscription = if let Found::Known(subscription) = found { Some(subscription) } else { None };
                 self.conclude(work, stay, Told::without_attempt(owed, subscription.cloned(), ending)).await
@@ -97,7 +105,10 @@ impl<C: Courier> Flow<C> {
                     .conclude(work, stay, Told::without_attempt(owed, Some(subscription.clone()), ending))
                     .await;
             }
-            Turn::Stopping => return later(stay, self.waiting(owed, Wait::Limit, self.settings.delay_unit), None),
+            Turn::Stopping => {
+                let owed = self.waiting(owed, Wait::Limit, self.settings.delay_unit);
+                return later(stay, owed, ParkedFor::Limit, None);
+            }
         };
         // Again: it may have stood in line when the broker stopped taking messages.
         self.until_publishing_is_open().await;
@@ -105,7 +116,8 @@ impl<C: Courier> Flow<C> {
         // It may be paused since it stood in line, too.
         let wait = if is_draining { Some(self.settings.delay_unit) } else { self.paused(subscription) };
         if let Some(wait) = wait {
-            return later(stay, self.waiting(owed, Wait::Limit, wait), None);
+            let reason = if is_draining { ParkedFor::Limit } else { ParkedFor::Paused };
+            return later(stay, self.waiting(owed, Wait::Limit, wait), reason, None);
         }
         if receipt.is_stale() {
             // Not begun, and the broker gives its message again, perhaps to another replica.
@@ -124,6 +136,7 @@ impl<C: Courier> Flow<C> {
             }
             attempt.await
         };
+        self.metrics.attempt_made(subscription, &attempt.answer, attempt.latency, &work.trace);
         let is_probe = permit.is_probe();
         let health = permit.finished(turn::heard(&attempt));
         if let Answer::None { kind, .. } = &attempt.answer
@@ -163,7 +176,7 @@ impl<C: Courier> Flow<C> {
                 let owed = self.waiting(owed, Wait::Retry, wait);
                 let told =
                     Told::failed_attempt(owed.clone(), subscription.clone(), (kind, text), attempt, now.after(wait));
-                later(stay, owed, Some(Box::new(told)))
+                later(stay, owed, ParkedFor::Retry, Some(Box::new(told)))
             }
         }
     }
@@ -179,7 +192,7 @@ impl<C: Courier> Flow<C> {
     ) -> Carried {
         if owed.units_left > 0 && !down && wait.is_zero() {
             // It was early: its turn stands.
-            return later(stay, owed, None);
+            return later(stay, owed, ParkedFor::Limit, None);
         }
         let told = (down && !owed.deferred_told).then(|| {
             owed.deferred_told = true;
@@ -187,7 +200,8 @@ impl<C: Courier> Flow<C> {
         });
         // What waits ends with its age, and not later.
         let left = subscription.retry.max_age.saturating_sub(age(work, now()));
-        later(stay, self.waiting(owed, Wait::Limit, wait.min(left)), told)
+        let reason = if down { ParkedFor::Down } else { ParkedFor::Limit };
+        later(stay, self.waiting(owed, Wait::Limit, wait.min(left)), reason, told)
     }
 
     /// The target is gone for good: its subscription is disabled, which is told before the delivery ends, so that a crash
@@ -203,6 +217,7 @@ impl<C: Courier> Flow<C> {
         let id = stay.key().delivery;
         let mut disabled = Confirmed::nothing_owed();
         if self.subscriptions.disable_gone(subscription, now).await {
+            self.metrics.gone(subscription, id, &work.trace);
             match self.tell_disabled(work, (id, told.made()), subscription, now).await {
                 Ok(proof) => disabled = proof,
                 Err(_) => return Carried::LeftToBroker,
@@ -218,7 +233,7 @@ impl<C: Courier> Flow<C> {
     /// A defect ends the delivery that it happened in, and touches nothing else.
     pub(super) async fn conclude_panicked(&self, work: &Work, owed: Owed) -> Carried {
         let id = DeliveryId::of(&work.event.id, &owed.subscription);
-        tracing::error!(delivery.id = %id, "A delivery panicked: a defect of docrelay");
+        self.metrics.panicked(id, &work.trace);
         let key = StayKey { delivery: id, hop: owed.hop };
         match self.register.enter(key).await {
             Entered::Mine(stay) => {
@@ -290,6 +305,6 @@ impl<C: Courier> Flow<C> {
     }
 }
 
-fn later(stay: Stay, owed: Owed, told: Option<Box<Told>>) -> Carried {
-    Carried::Later(Box::new(Later { stay, owed, told }))
+fn later(stay: Stay, owed: Owed, reason: ParkedFor, told: Option<Box<Told>>) -> Carried {
+    Carried::Later(Box::new(Later { stay, owed, reason, told }))
 }

@@ -15,6 +15,7 @@ pub mod matching;
 mod model;
 mod ports;
 mod register;
+mod returns;
 mod settle;
 mod trial;
 mod turn;
@@ -36,6 +37,7 @@ use self::{
     intake::{Opened, Work},
     lanes::LaneKeeper,
     register::{Register, StayKey},
+    returns::Returns,
 };
 use crate::{
     artifacts::ArtifactStore,
@@ -43,6 +45,7 @@ use crate::{
     domain::{Owed, Timestamp, now},
     policy::{lane::WindowSizes, share::Share, wait::Tier},
     store::Snapshot,
+    telemetry::metrics::{Intake, Metrics},
 };
 
 /// Events of this size and more are not parked delivery by delivery: what fails within a moment is parked together.
@@ -90,6 +93,9 @@ pub struct Flow<C> {
     /// How long a delivery stands in line at most.
     patience: Duration,
     stop: StopSignals,
+    metrics: Metrics,
+    /// What came back lately.
+    returns: Returns,
 }
 
 impl<C: Courier> Flow<C> {
@@ -113,9 +119,11 @@ impl<C: Courier> Flow<C> {
             lanes: LaneKeeper::new(sizes, settings.delay_unit, patience),
             register: Arc::new(Register::new()),
             publishing,
+            returns: Returns::new(settings.delay_unit),
             settings,
             patience,
             stop,
+            metrics: Metrics::default(),
         }
     }
 
@@ -125,9 +133,16 @@ impl<C: Courier> Flow<C> {
         Self { artifacts, ..self }
     }
 
+    /// The same, telling these metrics what happens.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Metrics) -> Self {
+        Self { lanes: self.lanes.with_metrics(metrics.clone()), metrics, ..self }
+    }
+
     /// Whether messages come in: what was done is remembered for longer while none do.
     pub fn consuming(&self, consuming: bool) {
         self.register.consuming(consuming);
+        self.returns.consuming(consuming);
     }
 
     /// What part of every limit this replica may use from now on. None before this is called.
@@ -145,12 +160,21 @@ impl<C: Courier> Flow<C> {
     /// A parked message takes the same way: an event is simply a message that owes everything that matches.
     pub async fn on_message(&self, message: Inbound) {
         let Inbound { source, body, properties, receipt } = message;
+        let _in_hand = self.metrics.message_came(match source {
+            Source::Events => Intake::Events,
+            Source::Due => Intake::Due,
+        });
         let (snapshot, max_bytes) = (self.subscriptions.current(), self.settings.max_event_bytes);
         let settled = match intake::open(source, &body, &properties, &snapshot, max_bytes, now()) {
             Ok(opened) if opened.owed.is_empty() && source == Source::Events => {
                 Box::pin(self.tell_unsubscribed(&opened.work)).await
             }
-            Ok(opened) => self.carry_all(opened, &snapshot, &receipt).await,
+            Ok(opened) => {
+                if source == Source::Due {
+                    self.returns.came_back(opened.work.first_seen);
+                }
+                self.carry_all(opened, &snapshot, &receipt).await
+            }
             Err(unreadable) => Box::pin(self.set_aside(*unreadable)).await,
         };
         match settled {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 
 use super::{
-    Flow, Settled,
+    Flow, Settled, age,
     carry::{Carried, Later},
     decide::Ending,
     intake::{Unreadable, Work},
@@ -97,7 +97,7 @@ impl<C: Courier> Flow<C> {
     /// A delivery is over: tells upstream. The one place through which every final goes.
     pub(super) async fn conclude(&self, work: &Work, stay: Stay, told: Told) -> Carried {
         let result = result(work, &stay, told);
-        log(&result);
+        self.metrics.told(&result, age(work, now()), &work.trace);
         let Ok(proof) = self.outbox.result(&result, &work.trace, now()).await else { return Carried::LeftToBroker };
         let key = stay.key();
         stay.settle(&proof);
@@ -136,6 +136,9 @@ impl<C: Courier> Flow<C> {
             Err(OutboxError::Closed) => return None,
             Err(OutboxError::TooLarge) => return Box::pin(self.too_large_to_park(work, group)).await,
         };
+        for later in &group {
+            self.metrics.parked(later.reason);
+        }
         if proof.may_be_repeated() {
             for Later { stay, owed, .. } in &group {
                 let next = StayKey { hop: owed.hop, ..stay.key() };
@@ -153,7 +156,7 @@ impl<C: Courier> Flow<C> {
         let Later { stay, told, .. } = later;
         if let Some(told) = told {
             let result = result(work, &stay, *told);
-            log(&result);
+            self.metrics.told(&result, age(work, now()), &work.trace);
             proof = proof.and(&self.outbox.result(&result, &work.trace, now()).await.ok()?);
         }
         let key = stay.key();
@@ -195,7 +198,7 @@ impl<C: Courier> Flow<C> {
     /// The event matched nobody: tells upstream once.
     pub(super) async fn tell_unsubscribed(&self, work: &Work) -> Option<Settled> {
         let result = about_event(work, Outcome::Unsubscribed);
-        log(&result);
+        self.metrics.told(&result, age(work, now()), &work.trace);
         let proof = self.outbox.result(&result, &work.trace, now()).await.ok()?;
         Some(Settled { proof, stays: Vec::new() })
     }
@@ -203,12 +206,9 @@ impl<C: Courier> Flow<C> {
     /// A message that cannot be processed: keeps its bytes, then tells upstream if it can be said of what.
     pub(super) async fn set_aside(&self, unreadable: Unreadable) -> Option<Settled> {
         let Unreadable { letter, result } = unreadable;
-        tracing::warn!(
-            reason = %letter.reason, field = letter.field, detail = letter.detail,
-            organization.id = letter.organization.as_ref().map(tracing::field::display),
-            "A message cannot be processed; it is kept with the dead letters"
-        );
         let trace = letter.properties.trace.clone();
+        let (reason, what) = (letter.reason, (letter.field.as_str(), letter.detail.as_str()));
+        self.metrics.unreadable(reason, what, letter.organization.as_ref(), &trace);
         let mut proof = self.outbox.dead(letter).await.ok()?;
         if let Some(result) = result {
             proof = proof.and(&self.outbox.result(&result, &trace, now()).await.ok()?);
@@ -290,33 +290,4 @@ fn result(work: &Work, stay: &Stay, told: Told) -> DeliveryResult {
         }
     }
     result
-}
-
-/// One line for each result, at a level that says whether someone should look.
-fn log(result: &DeliveryResult) {
-    macro_rules! line {
-        ($level:ident, $message:literal) => {
-            tracing::$level!(
-                delivery.id = result.delivery.map(tracing::field::display),
-                event.id = %result.event_id,
-                event.name = result.event.map(tracing::field::display),
-                organization.id = %result.organization,
-                document.id = result.document.as_ref().map(tracing::field::display),
-                subscription.id = result.subscription.as_ref().map(tracing::field::display),
-                outcome = %result.outcome,
-                attempt = result.attempt,
-                status = result.status_code,
-                error = result.error,
-                error.text = result.error_text,
-                target.address = result.target,
-                $message
-            )
-        };
-    }
-    match result.outcome {
-        Outcome::Delivered | Outcome::Unsubscribed => line!(debug, "Delivery ended well"),
-        Outcome::AttemptFailed | Outcome::Deferred => line!(info, "Delivery waits for its next attempt"),
-        Outcome::Cancelled => line!(info, "Delivery cancelled"),
-        Outcome::Exhausted | Outcome::Rejected | Outcome::Invalid => line!(warn, "Delivery failed for good"),
-    }
 }

@@ -113,8 +113,8 @@ impl<C: Courier> Flow<C> {
         permit.finished(turn::heard(&attempt));
         let Attempt { started_at, latency, answer } = attempt;
         tracing::info!(
-            subscription.id = %subscription.id, organization.id = %subscription.organization,
-            event.name = %name, target.address = subscription.target.address(), "Test send made"
+            docrelay.subscription = %subscription.id, docrelay.organization = %subscription.organization,
+            docrelay.event = %name, docrelay.target = subscription.target.address(), "Test send made"
         );
         Ok(TrialReport {
             event_id: work.event.id.to_string(),

@@ -1,5 +1,8 @@
-//! What the process says about itself: log lines today, traces and metrics later. opentelemetry stops at this folder's
-//! edge.
+//! What the process says about itself: log lines and [`metrics`]. opentelemetry and `prometheus_client` stop at this
+//! folder's edge.
+
+pub(crate) mod fields;
+pub mod metrics;
 
 use std::io::{self, IsTerminal as _, Stderr, Stdout};
 

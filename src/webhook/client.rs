@@ -15,6 +15,7 @@ use super::{
 use crate::{
     config::EgressConfig,
     domain::{Answer, Attempt, Auth, FailureKind, TokenSource},
+    telemetry::metrics::Metrics,
 };
 
 /// How long an unused connection is kept.
@@ -36,6 +37,7 @@ pub struct Client {
     egress: Arc<EgressPolicy>,
     connect_timeout: Duration,
     tokens: Arc<TokenKeeper>,
+    metrics: Metrics,
 }
 
 /// The client could not be made: TLS could not be set up.
@@ -68,7 +70,13 @@ impl Client {
             .http2_keep_alive_interval(PING_INTERVAL)
             .http2_keep_alive_timeout(PING_TIMEOUT)
             .build()?;
-        Ok(Self { http, egress, connect_timeout, tokens: Arc::default() })
+        Ok(Self { http, egress, connect_timeout, tokens: Arc::default(), metrics: Metrics::default() })
+    }
+
+    /// The same, telling these metrics of its logins.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// Makes one attempt: log in where the subscription says so, connect, send, read. All of it ends with the
@@ -159,6 +167,10 @@ impl Client {
 
     pub(super) fn classify(&self, error: &reqwest::Error) -> Failure {
         errors::classify(error, self.connect_timeout)
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     pub(super) fn tokens(&self) -> &TokenKeeper {

@@ -43,7 +43,11 @@ impl Client {
         deadline: Instant,
         answered: Option<&Notify>,
     ) -> Result<HeaderValue, Failure> {
-        let log_in = self.log_in(source, answered);
+        let log_in = async {
+            let token = self.log_in(source, answered).await;
+            self.metrics().logged_in(token.is_ok());
+            token
+        };
         let why = match timeout_at(deadline, self.tokens().get(subscription, refused, log_in)).await {
             Ok(Ok(authorization)) => return Ok(authorization),
             Ok(Err(why)) => why,
