@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use docrelay::config;
 use serde_json::Value;
-use url::Url;
 
 use super::{alerts, dashboard_queries, dashboards, names, panels, path, text, yaml};
 
@@ -19,10 +18,7 @@ fn expect_none(problems: &[String]) {
 
 /// The services of both compose files.
 fn services() -> Vec<(String, Value)> {
-    [COMPOSE, POSTGRES]
-        .iter()
-        .flat_map(|file| yaml(file)["services"].as_object().unwrap().clone())
-        .collect()
+    [COMPOSE, POSTGRES].iter().flat_map(|file| yaml(file)["services"].as_object().unwrap().clone()).collect()
 }
 
 fn service_names() -> BTreeSet<String> {
@@ -142,17 +138,24 @@ fn every_host_that_is_named_is_a_service_of_the_stack() {
     let (names, mut problems) = (service_names(), Vec::new());
     for file in [DATASOURCES, "deploy/tempo/tempo.yaml", COMPOSE, POSTGRES, "deploy/compose/subscriptions.yaml"] {
         let text = text(file);
-        let addresses = text.lines().filter(|line| !line.trim_start().starts_with('#'));
-        for address in addresses.flat_map(|line| line.split(|it: char| it.is_whitespace() || "\"'-}".contains(it))) {
-            let Some(host) = Url::parse(address).ok().and_then(|url| url.host_str().map(str::to_owned)) else { continue };
-            if host != "127.0.0.1" && !names.contains(&host) {
-                problems.push(format!("{file}: {address}: there is no service {host}"));
+        for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
+            // Behind a scheme, or behind user and password.
+            let places =
+                line.match_indices("://").map(|(at, _)| at + 3).chain(line.match_indices('@').map(|(at, _)| at + 1));
+            for rest in places.map(|at| &line[at..]) {
+                let end =
+                    rest.find(|it: char| !(it.is_ascii_alphanumeric() || "-.".contains(it))).unwrap_or(rest.len());
+                let host = &rest[..end];
+                if !host.is_empty() && host != "127.0.0.1" && !names.contains(host) {
+                    problems.push(format!("{file}: {}: there is no service {host}", line.trim()));
+                }
             }
         }
     }
     let prometheus = yaml("deploy/prometheus/prometheus.yml");
     for job in prometheus["scrape_configs"].as_array().unwrap() {
-        let found = job["dns_sd_configs"].as_array().into_iter().flatten().flat_map(|it| it["names"].as_array().unwrap());
+        let found =
+            job["dns_sd_configs"].as_array().into_iter().flatten().flat_map(|it| it["names"].as_array().unwrap());
         let fixed = job["static_configs"].as_array().into_iter().flatten();
         let fixed = fixed.flat_map(|it| it["targets"].as_array().unwrap());
         for target in found.chain(fixed).map(|it| it.as_str().unwrap()) {
@@ -199,7 +202,8 @@ fn every_image_is_pinned_and_can_be_replaced() {
         let default = default_of(image);
         let variable = image.strip_prefix("${").and_then(|rest| rest.split(":-").next()).unwrap_or_default();
         let (_, tag) = default.rsplit_once(':').unwrap_or_default();
-        let pinned = tag == "local" || tag.starts_with(|it: char| it.is_ascii_digit() || it == 'v') && tag.contains('.');
+        let pinned =
+            tag == "local" || tag.starts_with(|it: char| it.is_ascii_digit() || it == 'v') && tag.contains('.');
         if !variable.ends_with("_IMAGE") || !pinned {
             problems.push(format!("{name}: {image}"));
         }

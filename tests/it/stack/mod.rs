@@ -72,7 +72,9 @@ fn dashboards() -> Vec<(String, Value)> {
 /// The panels of a dashboard, those in rows too.
 fn panels(dashboard: &Value) -> Vec<&Value> {
     let own = dashboard["panels"].as_array().unwrap();
-    own.iter().flat_map(|panel| std::iter::once(panel).chain(panel["panels"].as_array().into_iter().flatten())).collect()
+    own.iter()
+        .flat_map(|panel| std::iter::once(panel).chain(panel["panels"].as_array().into_iter().flatten()))
+        .collect()
 }
 
 /// A query in PromQL, and where it stands.
@@ -116,7 +118,8 @@ fn filled(text: &str, dashboard: &Value, range: &str) -> String {
 /// The alerts.
 fn alerts() -> Vec<Value> {
     let groups = yaml("deploy/prometheus/alerts.yml");
-    let rules = groups["groups"].as_array().unwrap().iter().flat_map(|group| group["rules"].as_array().unwrap().clone());
+    let rules =
+        groups["groups"].as_array().unwrap().iter().flat_map(|group| group["rules"].as_array().unwrap().clone());
     let alerts: Vec<_> = rules.filter(|rule| rule["alert"].is_string()).collect();
     assert!(alerts.len() >= 5, "the alerts have moved");
     alerts

@@ -34,9 +34,10 @@ const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 #[tokio::test]
 async fn the_configuration_and_every_alert_pass_promtool() {
-    for (arguments, file) in
-        [(["check", "config"], "deploy/prometheus/prometheus.yml"), (["test", "rules"], "deploy/prometheus/alerts_test.yml")]
-    {
+    for (arguments, file) in [
+        (["check", "config"], "deploy/prometheus/prometheus.yml"),
+        (["test", "rules"], "deploy/prometheus/alerts_test.yml"),
+    ] {
         let file = path(file);
         let arguments = [&arguments[..], &[file.to_str().unwrap()]].concat();
         let Some((content, said)) = promtool(&arguments, "").await else { return };
@@ -88,7 +89,8 @@ fn configuration(node: &Node, admin: SocketAddr) -> Value {
     jobs.retain(|job| job["job_name"] == "docrelay" || job["job_name"] == "rabbitmq");
     assert_eq!(jobs.len(), 2);
     for job in jobs {
-        let target = if job["job_name"] == "docrelay" { admin.to_string() } else { format!("127.0.0.1:{}", port.trim()) };
+        let target =
+            if job["job_name"] == "docrelay" { admin.to_string() } else { format!("127.0.0.1:{}", port.trim()) };
         job.as_object_mut().unwrap().shift_remove("dns_sd_configs");
         job["static_configs"] = json!([{"targets": [target]}]);
     }
@@ -196,8 +198,10 @@ async fn exemplars_lead_to_the_trace(prometheus: &Prometheus) {
             let hour_ago = "2020-01-01T00:00:00Z";
             let asked = [("query", name), ("start", hour_ago), ("end", now.as_str())];
             let found = prometheus.ask("query_exemplars", &asked).await.unwrap();
-            let series = found.as_array()?.iter().flat_map(|it| it["exemplars"].as_array().cloned().unwrap_or_default());
-            let traces: Vec<_> = series.map(|it| it["labels"]["trace_id"].as_str().unwrap_or_default().to_owned()).collect();
+            let series =
+                found.as_array()?.iter().flat_map(|it| it["exemplars"].as_array().cloned().unwrap_or_default());
+            let traces: Vec<_> =
+                series.map(|it| it["labels"]["trace_id"].as_str().unwrap_or_default().to_owned()).collect();
             (!traces.is_empty()).then_some(traces)
         })
         .await;

@@ -58,7 +58,8 @@ impl Prometheus {
         std::fs::write(folder.path().join("prometheus.yml"), config.to_string()).unwrap();
         let mut child = script(&["run", &folder.path().to_string_lossy()]).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let Some(url) = timeout(DEADLINE, lines.next_line()).await.expect("it must say where it listens").unwrap() else {
+        let Some(url) = timeout(DEADLINE, lines.next_line()).await.expect("it must say where it listens").unwrap()
+        else {
             let ended = child.wait().await.unwrap();
             assert_eq!(ended.code(), Some(75), "{ended}");
             skipped();
