@@ -14,6 +14,7 @@ mod broker;
 mod cli;
 mod config;
 mod flow;
+mod metrics;
 mod pages;
 mod receive;
 mod simulation;

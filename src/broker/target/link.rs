@@ -144,6 +144,7 @@ pub(super) async fn run(link: Arc<Link>, (config, idle): (AmqpTargetsConfig, Dur
                 // is no connection, and waits for none. If nobody did, the next one waits, and it is tried for them.
                 if link.is_unused() && !users.has_changed().unwrap_or(false) {
                     link.state.send_replace(State::None);
+                    link.metrics.is_connected(metrics::Link::Targets, None);
                 }
             }
         }

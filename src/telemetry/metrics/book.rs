@@ -21,6 +21,8 @@ pub struct Entry {
     pub name: String,
     /// `counter`, `gauge`, `histogram` or `info`.
     pub kind: &'static str,
+    /// What it is measured in; empty for counts.
+    pub unit: &'static str,
     /// The names of its labels.
     pub labels: &'static [&'static str],
     /// What it means.
@@ -59,7 +61,7 @@ impl Book {
             Some(unit) => format!("{name}_{}{suffix}", unit.as_str()),
             None => format!("{name}{suffix}"),
         };
-        self.entries.push(Entry { name: full, kind, labels, meaning });
+        self.entries.push(Entry { name: full, kind, unit: unit_of(unit.as_ref()), labels, meaning });
         // The library puts a full stop behind the meaning.
         match unit {
             Some(unit) => self.registry.register_with_unit(name, meaning, unit, metric.clone()),
@@ -78,7 +80,7 @@ impl Book {
     ) where
         Info<S>: Metric,
     {
-        self.entries.push(Entry { name: format!("{name}_info"), kind: "info", labels, meaning });
+        self.entries.push(Entry { name: format!("{name}_info"), kind: "info", unit: "", labels, meaning });
         self.registry.register(name, meaning, info);
     }
 
@@ -133,6 +135,15 @@ impl Book {
 
     pub(super) fn seconds(&mut self, name: &'static str, meaning: &'static str, buckets: &[f64]) -> Histogram {
         self.enter((name, Some(Unit::Seconds), &[]), meaning, Histogram::new(buckets.iter().copied()))
+    }
+}
+
+/// Only those that are in use.
+fn unit_of(unit: Option<&Unit>) -> &'static str {
+    match unit {
+        Some(Unit::Seconds) => "seconds",
+        Some(Unit::Bytes) => "bytes",
+        Some(_) | None => "",
     }
 }
 

@@ -10,5 +10,6 @@ pub(crate) mod prometheus;
 pub(crate) mod proxy;
 pub(crate) mod receiver;
 pub(crate) mod results;
+pub(crate) mod scrape;
 pub(crate) mod service;
 pub(crate) mod subscription;

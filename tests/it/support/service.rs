@@ -149,6 +149,13 @@ impl Surroundings {
 
     /// The same with further settings.
     pub(crate) async fn run_with(&self, settings: &[(&'static str, &str)]) -> Program {
+        let program = self.run_unready(settings);
+        ready(program.admin).await;
+        program
+    }
+
+    /// The same, that may have to wait for something.
+    pub(crate) fn run_unready(&self, settings: &[(&'static str, &str)]) -> Program {
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let log = self.folder.path().join(format!("{}.log", free.port()));
         let file = std::fs::File::create(&log).unwrap();
@@ -157,9 +164,7 @@ impl Surroundings {
         command.envs(self.settings.iter().map(named)).env("DOCRELAY__ADMIN__LISTEN", free.to_string());
         command.envs(settings.iter().map(|(key, value)| (format!("DOCRELAY__{key}"), value)));
         command.stdout(file.try_clone().unwrap()).stderr(file);
-        let program = Program { child: command.spawn().unwrap(), log, admin: free };
-        ready(free).await;
-        program
+        Program { child: command.spawn().unwrap(), log, admin: free }
     }
 
     pub(crate) async fn publish(&self, event: &DocumentEvent) {
@@ -365,6 +370,11 @@ impl Program {
             line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
         };
         (field("VmRSS:"), field("VmHWM:"))
+    }
+
+    /// Where health and metrics are served.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.admin
     }
 
     pub(crate) fn log(&self) -> &Path {
