@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::{EventId, FailureKind, SubscriptionId, Timestamp};
+use super::{EventId, FailureKind, SubscriptionId, Timestamp, TraceContext};
 
 /// The namespace of delivery ids. Never change it: receivers know deliveries by it.
 const NAMESPACE: Uuid = Uuid::from_u128(0x8f1d_6b0e_31c4_5b5c_9d61_6d0d_0c52_e1a7);
@@ -113,15 +113,6 @@ pub struct Parked {
     pub trace: TraceContext,
     /// What is still owed. Never empty.
     pub owed: Vec<Owed>,
-}
-
-/// W3C trace context as it came from upstream, carried along untouched.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct TraceContext {
-    /// The `traceparent` header.
-    pub traceparent: Option<String>,
-    /// The `tracestate` header.
-    pub tracestate: Option<String>,
 }
 
 #[cfg(test)]
