@@ -26,6 +26,7 @@ use crate::{
     flow::{Couriers, Directory, Flow, FlowSettings, LaneFigures, StopSignals, TryOut},
     policy::share::Share,
     store::{StoreSource, Subscriptions},
+    telemetry::trace::{Tracer, TracingError},
     webhook::{BuildError, Client},
 };
 
@@ -106,9 +107,9 @@ impl Service {
         let (subscriptions, store) = sources(&config).await?;
         let artifacts = ArtifactStore::from_config(&config.artifacts)?;
         let (listener, admin) = listen_for_health(config.admin.listen).await?;
-
         let (messages, tasks, reload) = (TaskTracker::new(), TaskTracker::new(), Arc::new(Notify::new()));
         let (stopping, stopped, give_up) = Default::default();
+        let tracer = tracer(&config, &tasks, &stopped)?;
         let couriers = couriers(&config, &tasks, &stopped)?;
         let server = listen_for_others(config.api.listen).await?;
         warn_of(artifacts.as_ref());
@@ -123,7 +124,7 @@ impl Service {
         let outbox = BrokerOutbox::new(publisher, topology.names.clone());
         let directory: Arc<dyn Directory> = Arc::clone(&subscriptions) as _;
         let flow = Flow::new(outbox, couriers, directory, standing.clone(), flow_settings(&config), stop.clone());
-        let flow: Arc<Flows> = Arc::new(flow.with_artifacts(artifacts));
+        let flow: Arc<Flows> = Arc::new(flow.with_artifacts(artifacts).with_tracer(tracer));
 
         let settings = ConsumerSettings {
             largest_message: config.events.max_bytes + PARKED_OVERHEAD,
@@ -214,6 +215,13 @@ fn couriers(config: &Config, tasks: &TaskTracker, stopped: &CancellationToken) -
     let (amqp, publishing) = TargetPublisher::new(config.targets.amqp.clone(), target::IDLE, stopped.clone());
     tasks.spawn(publishing);
     Ok(Couriers { http, amqp })
+}
+
+/// Whoever records spans. What is told before `stopped` says so is still sent.
+fn tracer(config: &Config, tasks: &TaskTracker, stopped: &CancellationToken) -> Result<Tracer, TracingError> {
+    let (tracer, exporting) = Tracer::start(&config.tracing, &config.broker, stopped.clone())?;
+    tasks.spawn(exporting);
+    Ok(tracer)
 }
 
 /// Where health is served.

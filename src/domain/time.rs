@@ -93,6 +93,12 @@ impl Timestamp {
     }
 }
 
+impl From<Timestamp> for SystemTime {
+    fn from(moment: Timestamp) -> Self {
+        moment.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

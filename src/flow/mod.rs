@@ -16,6 +16,7 @@ mod model;
 mod ports;
 mod register;
 mod settle;
+mod traced;
 mod trial;
 mod turn;
 
@@ -43,6 +44,7 @@ use crate::{
     domain::{Owed, Timestamp, now},
     policy::{lane::WindowSizes, share::Share, wait::Tier},
     store::Snapshot,
+    telemetry::trace::{ProcessEnd, Tracer},
 };
 
 /// Events of this size and more are not parked delivery by delivery: what fails within a moment is parked together.
@@ -83,6 +85,7 @@ pub struct Flow<C> {
     courier: C,
     subscriptions: Arc<dyn Directory>,
     artifacts: Option<ArtifactStore>,
+    tracer: Tracer,
     lanes: LaneKeeper,
     register: Arc<Register>,
     publishing: watch::Receiver<Standing>,
@@ -110,6 +113,7 @@ impl<C: Courier> Flow<C> {
             courier,
             subscriptions,
             artifacts: None,
+            tracer: Tracer::default(),
             lanes: LaneKeeper::new(sizes, settings.delay_unit, patience),
             register: Arc::new(Register::new()),
             publishing,
@@ -123,6 +127,12 @@ impl<C: Courier> Flow<C> {
     #[must_use]
     pub fn with_artifacts(self, artifacts: Option<ArtifactStore>) -> Self {
         Self { artifacts, ..self }
+    }
+
+    /// The same, telling its spans to a tracer.
+    #[must_use]
+    pub fn with_tracer(self, tracer: Tracer) -> Self {
+        Self { tracer, ..self }
     }
 
     /// Whether messages come in: what was done is remembered for longer while none do.
@@ -144,14 +154,28 @@ impl<C: Courier> Flow<C> {
     /// An event: every delivery it causes is tried at once; what must wait is parked; then, and only then, one ack.
     /// A parked message takes the same way: an event is simply a message that owes everything that matches.
     pub async fn on_message(&self, message: Inbound) {
-        let Inbound { source, body, properties, receipt } = message;
+        let Inbound { source, body, mut properties, receipt } = message;
         let (snapshot, max_bytes) = (self.subscriptions.current(), self.settings.max_event_bytes);
+        let span = self.take_in(source, &mut properties);
         let settled = match intake::open(source, &body, &properties, &snapshot, max_bytes, now()) {
-            Ok(opened) if opened.owed.is_empty() && source == Source::Events => {
-                Box::pin(self.tell_unsubscribed(&opened.work)).await
+            Ok(Opened { work, owed }) if owed.is_empty() && source == Source::Events => {
+                let settled = Box::pin(self.tell_unsubscribed(&work)).await;
+                let end = settled.as_ref().map(|_| ProcessEnd::Unsubscribed);
+                self.processed(span, Some(&work.event), body.len(), end);
+                settled
             }
-            Ok(opened) => self.carry_all(opened, &snapshot, &receipt).await,
-            Err(unreadable) => Box::pin(self.set_aside(*unreadable)).await,
+            Ok(Opened { work, owed }) => {
+                let settled = self.carry_all(&work, owed, &snapshot, &receipt).await;
+                let end = settled.as_ref().map(|_| ProcessEnd::Settled(work.fan_out));
+                self.processed(span, Some(&work.event), body.len(), end);
+                settled
+            }
+            Err(unreadable) => {
+                let reason = unreadable.letter.reason;
+                let settled = Box::pin(self.set_aside(*unreadable)).await;
+                self.processed(span, None, body.len(), settled.as_ref().map(|_| ProcessEnd::Invalid(reason)));
+                settled
+            }
         };
         match settled {
             Some(Settled { proof, stays }) => {
@@ -164,9 +188,7 @@ impl<C: Courier> Flow<C> {
     }
 
     /// Carries every delivery on its own, and parks what must wait. `None` when the message is left to the broker.
-    async fn carry_all(&self, opened: Opened, snapshot: &Snapshot, receipt: &Receipt) -> Option<Settled> {
-        let Opened { work, owed } = opened;
-        let work = &work;
+    async fn carry_all(&self, work: &Work, owed: Vec<Owed>, snapshot: &Snapshot, receipt: &Receipt) -> Option<Settled> {
         let mut all = Settled { proof: Confirmed::nothing_owed(), stays: Vec::with_capacity(owed.len()) };
         let mut left_to_broker = false;
         let mut waiting = Waiting::new((work.raw.len() >= LARGE_EVENT).then_some(self.patience));

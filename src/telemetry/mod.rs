@@ -1,5 +1,6 @@
-//! What the process says about itself: log lines today, traces and metrics later. opentelemetry stops at this folder's
-//! edge.
+//! What the process says about itself: log lines here, spans in `trace`.
+
+pub mod trace;
 
 use std::io::{self, IsTerminal as _, Stderr, Stdout};
 

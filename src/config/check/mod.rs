@@ -2,6 +2,7 @@
 
 mod artifacts;
 mod targets;
+pub(super) mod tracing;
 
 use std::{
     collections::HashSet,
@@ -30,7 +31,7 @@ use crate::{
 
 /// Settings whose meaning is still to come. They stand in `default.toml` so that their names are settled; accepting
 /// another value and ignoring it would be a lie.
-const RESERVED: [&str; 12] = [
+const RESERVED: [&str; 9] = [
     "api.public_url",
     "egress.proxy",
     "failed.retention",
@@ -40,9 +41,6 @@ const RESERVED: [&str; 12] = [
     "archive.enabled",
     "archive.max_age",
     "archive.max_bytes",
-    "telemetry.otlp_endpoint",
-    "telemetry.sampling",
-    "telemetry.organization_labels",
 ];
 
 /// The smallest and the largest event limit. RabbitMQ 4 takes messages of 16 MiB by default; a parked event needs room
@@ -105,6 +103,7 @@ fn config(read: &mut Reader<'_>, environment: &[(String, String)]) -> Config {
             deny: read.list("egress.deny", NETWORK, network),
         },
         artifacts: artifacts::artifacts(read, environment),
+        tracing: tracing::tracing(read, environment),
         shutdown: ShutdownConfig { grace: read.duration("shutdown.grace", Duration::ZERO..=Duration::from_hours(1)) },
         log: LogConfig {
             format: read.choice(
