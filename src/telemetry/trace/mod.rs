@@ -223,3 +223,74 @@ impl Sampler {
         low >> 1 < self.bound
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const UPSTREAM: Traceparent = Traceparent { trace: 7, span: 8, is_sampled: true };
+
+    #[test]
+    fn what_upstream_decided_holds_unless_the_sampler_says_otherwise() {
+        let unrecorded = Traceparent { is_sampled: false, ..UPSTREAM };
+        for share in [0.0, 1.0] {
+            let sampler = Sampler::new(share, true);
+            let begun = sampler.take_in(Some(UPSTREAM), now()).unwrap();
+            assert_eq!((begun.trace, begun.parent.unwrap().span), (7, 8));
+            assert!(sampler.take_in(Some(unrecorded), now()).is_none());
+            let alone = Sampler::new(share, false).take_in(Some(unrecorded), now());
+            assert_eq!((alone.is_some(), sampler.take_in(None, now()).is_some()), (share > 0.5, share > 0.5));
+        }
+    }
+
+    #[test]
+    fn every_replica_records_the_same_traces_and_about_the_share_that_is_asked_for() {
+        let sampler = Sampler::new(0.25, true);
+        let recorded = (0..4000).filter(|_| sampler.take_in(None, now()).is_some()).count();
+        assert!((800..1200).contains(&recorded), "{recorded} of 4000");
+        // The last 63 of its bits decide.
+        assert!(sampler.is_recorded(u128::MAX << 62) && !sampler.is_recorded(1 << 63));
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted_and_forgotten() {
+        let queue = Queue::new(5, 2);
+        let facts = Facts::new("q", "r");
+        let span = || facts.published(Begun::root(now()), now(), Published::Disabled(&disabled()), true);
+        for _ in 0..7 {
+            queue.push(span());
+        }
+        assert_eq!(queue.dropped(), 2);
+        let batches: Vec<_> = std::iter::from_fn(|| queue.take(true)).map(|batch| batch.len()).collect();
+        assert_eq!((batches.as_slice(), queue.take(true).is_none()), (&[2, 2, 1][..], true));
+        queue.push(span());
+        assert!(queue.take(false).is_none() && queue.take(true).is_some());
+    }
+
+    fn disabled() -> crate::domain::SubscriptionDisabled {
+        let (event, subscription) = ("e".parse().unwrap(), "s".parse().unwrap());
+        let cause = crate::domain::DeliveryId::of(&event, &subscription);
+        let (organization, reason) = ("acme".parse().unwrap(), crate::domain::FailureKind::Gone);
+        crate::domain::SubscriptionDisabled { subscription, organization, reason, at: now(), cause }
+    }
+
+    #[test]
+    fn every_attribute_stands_in_the_documents() {
+        let document = include_str!("../../../docs/tracing.md");
+        let missing: Vec<_> = names::ALL.into_iter().filter(|name| !document.contains(&format!("`{name}`"))).collect();
+        assert!(missing.is_empty(), "docs/tracing.md does not name {missing:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_span_gives_on_what_the_next_one_reads(trace in 1u128.., span in 1u64..) {
+            let begun = Begun { trace, span, parent: None, at: now() };
+            let context = begun.context(Some("vendor=1"));
+            prop_assert_eq!(context.parse(), Some(Traceparent { trace, span, is_sampled: true }));
+            let below = Begun::below_remote(context.parse().unwrap(), now());
+            prop_assert_eq!((below.trace, below.parent.map(|parent| parent.span)), (trace, Some(span)));
+        }
+    }
+}
