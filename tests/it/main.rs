@@ -23,4 +23,5 @@ mod store;
 mod support;
 mod targets;
 mod tidy;
+mod traces;
 mod webhook;
