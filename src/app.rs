@@ -26,7 +26,10 @@ use crate::{
     flow::{Couriers, Directory, Flow, FlowSettings, LaneFigures, StopSignals, TryOut},
     policy::share::Share,
     store::{StoreSource, Subscriptions},
-    telemetry::metrics::{Metrics, Readings},
+    telemetry::{
+        metrics::{Metrics, Readings},
+        trace::{Tracer, TracingError},
+    },
     webhook::{BuildError, Client},
 };
 
@@ -107,10 +110,9 @@ impl Service {
         let (subscriptions, store) = sources(&config).await?;
         let artifacts = ArtifactStore::from_config(&config.artifacts)?;
         let (listener, admin) = listen_for_health(config.admin.listen).await?;
-
         let (messages, tasks, reload) = (TaskTracker::new(), TaskTracker::new(), Arc::new(Notify::new()));
         let (stopping, stopped, give_up) = Default::default();
-        let metrics = Metrics::new(config.metrics.organizations);
+        let (metrics, tracer) = (Metrics::new(config.metrics.organizations), tracer(&config, &tasks, &stopped)?);
         let couriers = couriers(&config, &metrics, &tasks, &stopped)?;
         let server = listen_for_others(config.api.listen).await?;
         warn_of(artifacts.as_ref());
@@ -125,7 +127,9 @@ impl Service {
         let outbox = BrokerOutbox::new(publisher, topology.names.clone());
         let directory: Arc<dyn Directory> = Arc::clone(&subscriptions) as _;
         let flow = Flow::new(outbox, couriers, directory, standing.clone(), flow_settings(&config), stop.clone());
-        let flow: Arc<Flows> = Arc::new(flow.with_artifacts(artifacts).with_metrics(metrics.clone()));
+        let spans = tracer.clone();
+        let flow = flow.with_artifacts(artifacts).with_tracer(tracer).with_metrics(metrics.clone());
+        let flow: Arc<Flows> = Arc::new(flow);
 
         let consumers = consumers(&config, topology, &standing, &tasks).with_metrics(metrics.clone());
         let consuming = consumers.consuming();
@@ -143,7 +147,7 @@ impl Service {
             store.follow(Arc::clone(&subscriptions), &tasks, CancellationToken::clone(&answered));
         }
         tasks.spawn(serve_others(server, api::routes(desk, downloads), CancellationToken::clone(&stopped), answered));
-        let scrape = scrape(metrics, &flow, readiness.clone());
+        let scrape = scrape(metrics, &flow, readiness.clone(), spans);
         tasks.spawn(serve_admin(listener, readiness, scrape, CancellationToken::clone(&stopped)));
         let run =
             consumers.run(hand_to(flow, messages.clone()), stop.draining.clone(), CancellationToken::clone(&stopped));
@@ -231,6 +235,13 @@ fn consumers(
     Consumers::new(settings, publishing.clone(), tasks.clone())
 }
 
+/// Whoever records spans. What is told before `stopped` says so is still sent.
+fn tracer(config: &Config, tasks: &TaskTracker, stopped: &CancellationToken) -> Result<Tracer, TracingError> {
+    let (tracer, exporting) = Tracer::start(&config.tracing, &config.broker, stopped.clone())?;
+    tasks.spawn(exporting);
+    Ok(tracer)
+}
+
 /// Where health is served.
 async fn listen_for_health(address: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
     let listener = TcpListener::bind(address).await;
@@ -259,11 +270,12 @@ fn flow_settings(config: &Config) -> FlowSettings {
 }
 
 /// What `/metrics` shows. It asks the flow how lanes stand, and keeps it from nothing.
-fn scrape(metrics: Metrics, flow: &Arc<Flows>, readiness: Readiness) -> Scrape {
+fn scrape(metrics: Metrics, flow: &Arc<Flows>, readiness: Readiness, spans: Tracer) -> Scrape {
     let flow = Arc::downgrade(flow);
     Scrape::new(metrics, move || Readings {
         service: Some(readiness.report().into()),
         lanes: flow.upgrade().map(|flow| flow.lane_readings()),
+        spans_dropped: spans.dropped(),
     })
 }
 

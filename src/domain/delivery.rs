@@ -72,6 +72,8 @@ pub struct Owed {
     pub last_error: Option<FailureKind>,
     /// Whether `deferred` was told.
     pub deferred_told: bool,
+    /// Since when it waits, over all hops of this wait; only where that is traced.
+    pub waiting_since: Option<Timestamp>,
 }
 
 impl Owed {
@@ -87,6 +89,7 @@ impl Owed {
             units_left: 0,
             last_error: None,
             deferred_told: false,
+            waiting_since: None,
         }
     }
 }
@@ -109,7 +112,7 @@ pub struct Parked {
     pub first_seen: Timestamp,
     /// How many deliveries the event made.
     pub fan_out: u32,
-    /// The upstream's trace.
+    /// The trace it belongs to: that of the span in which the event was taken in, or upstream's where nothing is recorded.
     pub trace: TraceContext,
     /// What is still owed. Never empty.
     pub owed: Vec<Owed>,

@@ -1,5 +1,7 @@
 //! W3C trace context: which trace something belongs to, as it travels in headers. Pure text; spans are made elsewhere.
 
+use std::fmt;
+
 /// W3C trace context: as it came from upstream, or that of a span of ours.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TraceContext {
@@ -65,6 +67,13 @@ impl Traceparent {
     }
 }
 
+impl fmt::Display for Traceparent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { trace, span, is_sampled } = self;
+        write!(f, "00-{trace:032x}-{span:016x}-{:02x}", u8::from(*is_sampled))
+    }
+}
+
 /// A number in lower-case hex. Signs and capitals are none.
 fn hex(digits: &str) -> Option<u128> {
     digits.bytes().try_fold(0, |number: u128, digit| {
@@ -94,6 +103,7 @@ mod tests {
         let parent = Traceparent::parse(GOOD).unwrap();
         assert_eq!(parent.trace, 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c);
         assert_eq!((parent.span, parent.is_sampled), (0xb7ad_6b71_6920_3331, true));
+        assert_eq!(parent.to_string(), GOOD);
         for (flags, is_sampled) in [("00", false), ("02", false), ("03", true), ("ff", true)] {
             let text = format!("{}{flags}", GOOD.get(..53).unwrap());
             assert_eq!(Traceparent::parse(&text).unwrap().is_sampled, is_sampled, "{flags}");
@@ -144,8 +154,8 @@ mod tests {
         fn what_is_written_is_read_and_nothing_panics(
             trace in 1u128.., span in 1u64.., is_sampled: bool, noise in "\\PC{0,60}",
         ) {
-            let text = format!("00-{trace:032x}-{span:016x}-{:02x}", u8::from(is_sampled));
-            prop_assert_eq!(Traceparent::parse(&text), Some(Traceparent { trace, span, is_sampled }));
+            let parent = Traceparent { trace, span, is_sampled };
+            prop_assert_eq!(Traceparent::parse(&parent.to_string()), Some(parent));
             let _ = Traceparent::parse(&noise);
         }
     }

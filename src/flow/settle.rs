@@ -95,10 +95,11 @@ impl Told {
 
 impl<C: Courier> Flow<C> {
     /// A delivery is over: tells upstream. The one place through which every final goes.
-    pub(super) async fn conclude(&self, work: &Work, stay: Stay, told: Told) -> Carried {
+    pub(super) async fn conclude(&self, work: &Work, stay: Stay, mut told: Told) -> Carried {
+        self.wait_ends(work, &mut told.owed);
         let result = result(work, &stay, told);
-        self.metrics.told(&result, age(work, now()), &work.trace);
-        let Ok(proof) = self.outbox.result(&result, &work.trace, now()).await else { return Carried::LeftToBroker };
+        self.metrics.told(&result, age(work, now()), work.context());
+        let Ok(proof) = self.publish_result(&result, work.context()).await else { return Carried::LeftToBroker };
         let key = stay.key();
         stay.settle(&proof);
         Carried::Settled(key, proof)
@@ -119,7 +120,7 @@ impl<C: Courier> Flow<C> {
             at,
             cause,
         };
-        self.outbox.subscription_disabled(&disabled, made, &work.trace).await
+        self.publish_disabled(&disabled, made, work.context()).await
     }
 
     /// Parks deliveries together, then tells of each what is to be told. `None` when the service stops meanwhile.
@@ -128,7 +129,7 @@ impl<C: Courier> Flow<C> {
             event: work.raw.clone(),
             first_seen: work.first_seen,
             fan_out: work.fan_out,
-            trace: work.trace.clone(),
+            trace: work.context().clone(),
             owed: group.iter().map(|later| later.owed.clone()).collect(),
         };
         let proof = match self.outbox.park(tier, &parked).await {
@@ -156,8 +157,8 @@ impl<C: Courier> Flow<C> {
         let Later { stay, told, .. } = later;
         if let Some(told) = told {
             let result = result(work, &stay, *told);
-            self.metrics.told(&result, age(work, now()), &work.trace);
-            proof = proof.and(&self.outbox.result(&result, &work.trace, now()).await.ok()?);
+            self.metrics.told(&result, age(work, now()), work.context());
+            proof = proof.and(&self.publish_result(&result, work.context()).await.ok()?);
         }
         let key = stay.key();
         stay.settle(&proof);
@@ -172,7 +173,7 @@ impl<C: Courier> Flow<C> {
                 content_type: Some(codec::CONTENT_TYPE.to_owned()),
                 kind: Some(codec::EVENT_TYPE.to_owned()),
                 message_id: Some(work.event.id.to_string()),
-                trace: work.trace.clone(),
+                trace: work.context().clone(),
             },
             reason: InvalidReason::TooLarge,
             field: "message".to_owned(),
@@ -198,8 +199,8 @@ impl<C: Courier> Flow<C> {
     /// The event matched nobody: tells upstream once.
     pub(super) async fn tell_unsubscribed(&self, work: &Work) -> Option<Settled> {
         let result = about_event(work, Outcome::Unsubscribed);
-        self.metrics.told(&result, age(work, now()), &work.trace);
-        let proof = self.outbox.result(&result, &work.trace, now()).await.ok()?;
+        self.metrics.told(&result, age(work, now()), work.context());
+        let proof = self.publish_result(&result, work.context()).await.ok()?;
         Some(Settled { proof, stays: Vec::new() })
     }
 
@@ -211,7 +212,7 @@ impl<C: Courier> Flow<C> {
         self.metrics.unreadable(reason, what, letter.organization.as_ref(), &trace);
         let mut proof = self.outbox.dead(letter).await.ok()?;
         if let Some(result) = result {
-            proof = proof.and(&self.outbox.result(&result, &trace, now()).await.ok()?);
+            proof = proof.and(&self.publish_result(&result, &trace).await.ok()?);
         }
         Some(Settled { proof, stays: Vec::new() })
     }

@@ -109,7 +109,7 @@ impl<C: Courier> Flow<C> {
             Ok(Turn::Park(_) | Turn::TooLate(_)) | Err(_) => return Err(TrialRefused::Busy),
         };
         let delivery = DeliveryId::of(&work.event.id, &subscription.id);
-        let attempt = self.attempt(&work, subscription, (delivery, 1), place, login).await;
+        let attempt = self.attempt(&work, subscription, (delivery, 1), place, login, None).await;
         permit.finished(turn::heard(&attempt));
         let Attempt { started_at, latency, answer } = attempt;
         tracing::info!(

@@ -1,8 +1,8 @@
-//! What the process says about itself: log lines and [`metrics`]. opentelemetry and `prometheus_client` stop at this
-//! folder's edge.
+//! What the process says about itself: log lines here, [`metrics`], and spans in [`trace`].
 
 pub(crate) mod fields;
 pub mod metrics;
+pub mod trace;
 
 use std::io::{self, IsTerminal as _, Stderr, Stdout};
 

@@ -114,9 +114,8 @@ impl Client {
         request: &Request<'_>,
         started: Instant,
     ) -> Result<Answer, Failure> {
-        let subscription = request.subscription;
         let deadline = started + request.target.timeout;
-        let token = self.authorization(subscription, source, None, deadline, request.logged_in).await?;
+        let token = self.authorization(request, source, None, deadline, request.logged_in).await?;
         if let Some(logged_in) = request.logged_in {
             logged_in.notify_one();
         }
@@ -125,7 +124,7 @@ impl Client {
         if !matches!(answer, Answer::Response { status: 401, .. }) {
             return Ok(answer);
         }
-        let token = self.authorization(subscription, source, Some(&token), deadline, None).await?;
+        let token = self.authorization(request, source, Some(&token), deadline, None).await?;
         let mut again = request.build()?;
         again.headers_mut().insert(AUTHORIZATION, token);
         self.exchange(again, request, started).await

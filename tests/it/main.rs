@@ -24,4 +24,5 @@ mod store;
 mod support;
 mod targets;
 mod tidy;
+mod traces;
 mod webhook;

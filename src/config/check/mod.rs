@@ -2,6 +2,7 @@
 
 mod artifacts;
 mod targets;
+pub(super) mod tracing;
 
 use std::{
     collections::HashSet,
@@ -30,7 +31,7 @@ use crate::{
 
 /// Settings whose meaning is still to come. They stand in `default.toml` so that their names are settled; accepting
 /// another value and ignoring it would be a lie.
-const RESERVED: [&str; 11] = [
+const RESERVED: [&str; 9] = [
     "api.public_url",
     "egress.proxy",
     "failed.retention",
@@ -40,8 +41,6 @@ const RESERVED: [&str; 11] = [
     "archive.enabled",
     "archive.max_age",
     "archive.max_bytes",
-    "telemetry.otlp_endpoint",
-    "telemetry.sampling",
 ];
 
 /// The smallest and the largest event limit. RabbitMQ 4 takes messages of 16 MiB by default; a parked event needs room
@@ -107,6 +106,7 @@ fn config(read: &mut Reader<'_>, environment: &[(String, String)]) -> Config {
             deny: read.list("egress.deny", NETWORK, network),
         },
         artifacts: artifacts::artifacts(read, environment),
+        tracing: tracing::tracing(read, environment),
         shutdown: ShutdownConfig { grace: read.duration("shutdown.grace", Duration::ZERO..=Duration::from_hours(1)) },
         metrics: MetricsConfig { organizations: read.number("metrics.organizations", 0..=MOST_ORGANIZATIONS) as usize },
         log: LogConfig {

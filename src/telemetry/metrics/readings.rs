@@ -1,9 +1,9 @@
 //! What is read when somebody asks: how things stand, and not what happened.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
 use prometheus_client::{
-    metrics::{family::Family, gauge::Gauge, info::Info},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
     registry::Unit,
 };
 
@@ -23,6 +23,8 @@ pub struct Readings {
     pub service: Option<ServiceReadings>,
     /// How its lanes stand.
     pub lanes: Option<LaneReadings>,
+    /// Spans that were not sent.
+    pub spans_dropped: u64,
 }
 
 /// How a service stands.
@@ -103,6 +105,7 @@ pub(super) struct Gauges {
     subscriptions: Known,
     replicas: Known,
     tasks: Known,
+    spans_dropped: Counter,
     process: Process,
 }
 
@@ -145,6 +148,10 @@ impl Gauges {
             store: book.known("docrelay_store_up", None, "Whether the store answers; absent without one"),
             subscriptions: book.known("docrelay_subscriptions", None, "Subscriptions in force"),
             replicas: book.known("docrelay_replicas", None, "Replicas, as counted by the broker; absent until they are"),
+            spans_dropped: book.counter(
+                "docrelay_trace_spans_dropped",
+                "Spans that could not be sent, or found no room to wait in",
+            ),
             tasks: book.known("docrelay_tokio_tasks", None, "Tasks that are alive"),
             process: Process::new(book),
         }
@@ -159,6 +166,7 @@ impl Metrics {
         let gauges = self.gauges();
         let tasks = tokio::runtime::Handle::try_current().ok().map(|it| it.metrics().num_alive_tasks());
         set(&gauges.tasks, tasks.map(count));
+        gauges.spans_dropped.inner().store(readings.spans_dropped, Ordering::Relaxed);
         gauges.process.show();
     }
 

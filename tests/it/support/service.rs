@@ -26,7 +26,7 @@ use docrelay::{
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection, ConnectionProperties,
     options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
-    types::FieldTable,
+    types::{AMQPValue, FieldTable},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -110,6 +110,12 @@ impl Surroundings {
         surroundings
     }
 
+    /// The same with a further setting.
+    pub(crate) fn set(mut self, key: &'static str, value: &str) -> Self {
+        self.settings.insert(key, value.to_owned());
+        self
+    }
+
     /// Puts these subscriptions in force from the next start, or the next look at the file.
     pub(crate) fn subscribe(&self, subscriptions: &[Value]) {
         let lines: Vec<_> = subscriptions.iter().map(|subscription| format!("  - {subscription}\n")).collect();
@@ -187,6 +193,20 @@ impl Surroundings {
         for confirm in confirms {
             assert!(matches!(confirm.await.unwrap(), Confirmation::Ack(None)));
         }
+    }
+
+    /// Publishes an event with further headers.
+    pub(crate) async fn publish_with(&self, event: &DocumentEvent, headers: &[(&str, &str)]) {
+        let mut table = FieldTable::default();
+        for (name, value) in headers {
+            table.insert((*name).into(), AMQPValue::LongString((*value).into()));
+        }
+        let properties = BasicProperties::default()
+            .with_content_type(codec::CONTENT_TYPE.into())
+            .with_type(codec::EVENT_TYPE.into())
+            .with_message_id(event.id.as_str().into())
+            .with_headers(table);
+        self.publish_raw(properties, &codec::encode_event(event)).await;
     }
 
     /// Publishes any bytes to where events come in.

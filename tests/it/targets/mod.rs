@@ -4,6 +4,7 @@ mod isolation;
 mod lost;
 mod publishing;
 mod service;
+mod traced;
 
 use std::{sync::Arc, time::Duration};
 

@@ -3,7 +3,7 @@
 use super::{File, expect_none, files};
 
 /// Where each dependency may be named. What is not listed may be named everywhere.
-const DEPENDENCIES: [(&str, &[&str]); 32] = [
+const DEPENDENCIES: [(&str, &[&str]); 35] = [
     ("lapin", &["src/broker/"]),
     ("prost", &["src/broker/codec/"]),
     ("prost_types", &["src/broker/codec/"]),
@@ -30,6 +30,9 @@ const DEPENDENCIES: [(&str, &[&str]); 32] = [
     ("chacha20poly1305", &["src/secrets/"]),
     ("tracing_subscriber", &["src/telemetry/", "src/config/check/"]),
     ("prometheus_client", &["src/telemetry/metrics/"]),
+    ("opentelemetry", &["src/telemetry/trace/"]),
+    ("opentelemetry_otlp", &["src/telemetry/trace/"]),
+    ("opentelemetry_sdk", &["src/telemetry/trace/"]),
     ("clap", &["src/cli/", "src/main.rs"]),
     ("indicatif", &["src/cli/"]),
     ("anyhow", &["src/app.rs", "src/cli/", "src/main.rs"]),
