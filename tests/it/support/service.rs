@@ -400,11 +400,6 @@ impl Program {
     pub(crate) fn log(&self) -> &Path {
         &self.log
     }
-
-    /// Where it serves health and metrics.
-    pub(crate) fn admin(&self) -> SocketAddr {
-        self.admin
-    }
 }
 
 impl Drop for Program {
