@@ -9,8 +9,8 @@ WORKDIR /build
 # The dependencies first, with empty sources in place of ours: this layer is rebuilt only when a manifest changes.
 COPY Cargo.toml Cargo.lock ./
 COPY bench/Cargo.toml bench/
-RUN mkdir -p src bench/src/bin tests/it \
-    && touch src/lib.rs bench/src/lib.rs tests/it/main.rs \
+RUN mkdir -p src bench/src/bin benches tests/it \
+    && touch src/lib.rs bench/src/lib.rs benches/matching.rs tests/it/main.rs \
     && echo 'fn main() {}' > build.rs \
     && for file in src/main.rs bench/src/main.rs bench/build.rs; do cp build.rs "$file"; done \
     && cargo build --release --locked --package docrelay \

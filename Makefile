@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: FORCE help demo test test-fast check bench up down clean-brokers
+.PHONY: FORCE help demo test test-fast check bench up down stack-test clean-brokers
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,19 +29,28 @@ bench: ## docrelay beside the bare loop, and its targets beside each other, into
 
 FORCE:
 
-up: .env ## Start RabbitMQ and docrelay with Docker Compose (COMPOSE_PROFILES=demo adds a publisher and a receiver)
-	docker compose up $(if $(DOCRELAY_IMAGE),--no-build,--build) --detach --wait docrelay
-	docker compose up --no-build --detach
+# What is in the second file only counts for STORE=postgres; to stop, both are read, whichever was started.
+compose = docker compose --file docker-compose.yml $(if $(filter postgres,$(STORE)),--file docker-compose.postgres.yml)
 
-down: ## Stop what `make up` started; its data stays
-	docker compose --profile demo down
+up: .env ## Start RabbitMQ, docrelay, Tempo, Prometheus and Grafana with Docker Compose (STORE=postgres: two replicas; COMPOSE_PROFILES=demo: events)
+	$(compose) up $(if $(DOCRELAY_IMAGE),--no-build,--build) --detach --wait docrelay grafana
+	$(compose) up --no-build --detach
+
+down: .env ## Stop what `make up` started; its data stays
+	docker compose --file docker-compose.yml --file docker-compose.postgres.yml --profile demo down
+
+stack-test: ## Build the image and bring the stack up and down, in Docker or what stands in for it (STORE=postgres: two replicas)
+	@scripts/stack test $(STORE) || { code=$$?; [[ $$code == 75 ]] && echo "stack-test: SKIPPED, see above" >&2 || exit $$code; }
 
 # Random secrets, each once: what is there is never changed.
 .env: FORCE
 	@umask 077; touch .env; \
 	add() { grep -q "^$$1=" .env || { printf '%s=%s\n' "$$1" "$$2" >> .env; echo "wrote $$1 to .env"; }; }; \
 	add RABBITMQ_USER docrelay; \
-	add RABBITMQ_PASSWORD "$$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')"; \
+	random() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }; \
+	add RABBITMQ_PASSWORD "$$(random)"; \
+	add POSTGRES_PASSWORD "$$(random)"; \
+	add GRAFANA_PASSWORD "$$(random)"; \
 	add DOCRELAY_SECRETS_KEYS "first:$$(head -c 32 /dev/urandom | base64 | tr -d '\n')"
 
 clean-brokers: ## Stop private RabbitMQ nodes that were left behind

@@ -13,11 +13,11 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    admin::{self, Readiness},
+    admin::{self, Readiness, Scrape},
     api::{self, Desk},
     artifacts::{self, ArtifactStore},
     broker::{
-        BrokerOutbox, ConsumerSettings, Consumers, Inbound, Publisher,
+        BrokerOutbox, ConsumerSettings, Consumers, Inbound, Publisher, Standing,
         target::{self, TargetPublisher},
         topology::Topology,
     },
@@ -26,6 +26,10 @@ use crate::{
     flow::{Couriers, Directory, Flow, FlowSettings, LaneFigures, StopSignals, TryOut},
     policy::share::Share,
     store::{StoreSource, Subscriptions},
+    telemetry::{
+        metrics::{Metrics, Readings},
+        trace::{Tracer, TracingError},
+    },
     webhook::{BuildError, Client},
 };
 
@@ -106,31 +110,28 @@ impl Service {
         let (subscriptions, store) = sources(&config).await?;
         let artifacts = ArtifactStore::from_config(&config.artifacts)?;
         let (listener, admin) = listen_for_health(config.admin.listen).await?;
-
         let (messages, tasks, reload) = (TaskTracker::new(), TaskTracker::new(), Arc::new(Notify::new()));
         let (stopping, stopped, give_up) = Default::default();
-        let couriers = couriers(&config, &tasks, &stopped)?;
+        let (metrics, tracer) = (Metrics::new(config.metrics.organizations), tracer(&config, &tasks, &stopped)?);
+        let couriers = couriers(&config, &metrics, &tasks, &stopped)?;
         let server = listen_for_others(config.api.listen).await?;
         warn_of(artifacts.as_ref());
         let downloads = artifacts.as_ref().and_then(|store| artifacts::serve::router(store, domain::now));
         let stop = StopSignals::default();
         let topology = Arc::new(Topology::new(&config.broker));
 
-        let (publisher, publishing) =
-            Publisher::new(config.broker.clone(), Arc::clone(&topology), CancellationToken::clone(&give_up));
+        let (broker, lost) = (config.broker.clone(), CancellationToken::clone(&give_up));
+        let (publisher, publishing) = Publisher::new(broker, Arc::clone(&topology), metrics.clone(), lost);
         let publishing = tasks.spawn(publishing);
         let standing = publisher.standing();
         let outbox = BrokerOutbox::new(publisher, topology.names.clone());
         let directory: Arc<dyn Directory> = Arc::clone(&subscriptions) as _;
         let flow = Flow::new(outbox, couriers, directory, standing.clone(), flow_settings(&config), stop.clone());
-        let flow: Arc<Flows> = Arc::new(flow.with_artifacts(artifacts));
+        let spans = tracer.clone();
+        let flow = flow.with_artifacts(artifacts).with_tracer(tracer).with_metrics(metrics.clone());
+        let flow: Arc<Flows> = Arc::new(flow);
 
-        let settings = ConsumerSettings {
-            largest_message: config.events.max_bytes + PARKED_OVERHEAD,
-            broker: config.broker,
-            topology,
-        };
-        let consumers = Consumers::new(settings, standing.clone(), tasks.clone());
+        let consumers = consumers(&config, topology, &standing, &tasks).with_metrics(metrics.clone());
         let consuming = consumers.consuming();
         tasks.spawn(follow_consuming(Arc::clone(&flow), consuming.clone(), CancellationToken::clone(&stopping)));
         tasks.spawn(follow_share(Arc::clone(&flow), consumers.share(), CancellationToken::clone(&stopping)));
@@ -146,7 +147,8 @@ impl Service {
             store.follow(Arc::clone(&subscriptions), &tasks, CancellationToken::clone(&answered));
         }
         tasks.spawn(serve_others(server, api::routes(desk, downloads), CancellationToken::clone(&stopped), answered));
-        tasks.spawn(serve_admin(listener, readiness, CancellationToken::clone(&stopped)));
+        let scrape = scrape(metrics, &flow, readiness.clone(), spans);
+        tasks.spawn(serve_admin(listener, readiness, scrape, CancellationToken::clone(&stopped)));
         let run =
             consumers.run(hand_to(flow, messages.clone()), stop.draining.clone(), CancellationToken::clone(&stopped));
         let consuming = tasks.spawn(once_loaded(subscriptions.loaded(), stop.draining.clone(), run));
@@ -209,11 +211,35 @@ async fn sources(config: &Config) -> anyhow::Result<(Arc<Subscriptions>, Option<
 
 /// Whoever takes deliveries to their targets. The connection to exchanges is closed when `stopped` says so: after all that
 /// was under way.
-fn couriers(config: &Config, tasks: &TaskTracker, stopped: &CancellationToken) -> Result<Couriers, BuildError> {
-    let http = Client::new(&config.egress, config.delivery.connect_timeout, &[])?;
-    let (amqp, publishing) = TargetPublisher::new(config.targets.amqp.clone(), target::IDLE, stopped.clone());
+fn couriers(
+    config: &Config,
+    metrics: &Metrics,
+    tasks: &TaskTracker,
+    stopped: &CancellationToken,
+) -> Result<Couriers, BuildError> {
+    let http = Client::new(&config.egress, config.delivery.connect_timeout, &[])?.with_metrics(metrics.clone());
+    let (amqp, publishing) =
+        TargetPublisher::new(config.targets.amqp.clone(), target::IDLE, metrics.clone(), stopped.clone());
     tasks.spawn(publishing);
     Ok(Couriers { http, amqp })
+}
+
+fn consumers(
+    config: &Config,
+    topology: Arc<Topology>,
+    publishing: &watch::Receiver<Standing>,
+    tasks: &TaskTracker,
+) -> Consumers {
+    let largest_message = config.events.max_bytes + PARKED_OVERHEAD;
+    let settings = ConsumerSettings { broker: config.broker.clone(), topology, largest_message };
+    Consumers::new(settings, publishing.clone(), tasks.clone())
+}
+
+/// Whoever records spans. What is told before `stopped` says so is still sent.
+fn tracer(config: &Config, tasks: &TaskTracker, stopped: &CancellationToken) -> Result<Tracer, TracingError> {
+    let (tracer, exporting) = Tracer::start(&config.tracing, &config.broker, stopped.clone())?;
+    tasks.spawn(exporting);
+    Ok(tracer)
 }
 
 /// Where health is served.
@@ -241,6 +267,16 @@ fn flow_settings(config: &Config) -> FlowSettings {
         window: u32::from(config.broker.prefetch).min(MOST_IN_FLIGHT),
         slow_bytes: config.broker.window_bytes / 4,
     }
+}
+
+/// What `/metrics` shows. It asks the flow how lanes stand, and keeps it from nothing.
+fn scrape(metrics: Metrics, flow: &Arc<Flows>, readiness: Readiness, spans: Tracer) -> Scrape {
+    let flow = Arc::downgrade(flow);
+    Scrape::new(metrics, move || Readings {
+        service: Some(readiness.report().into()),
+        lanes: flow.upgrade().map(|flow| flow.lane_readings()),
+        spans_dropped: spans.dropped(),
+    })
 }
 
 /// Every message is a task of its own.
@@ -313,8 +349,8 @@ async fn serve_others(
     answered.cancel();
 }
 
-async fn serve_admin(listener: TcpListener, readiness: Readiness, stop: CancellationToken) {
-    if let Err(error) = admin::serve(listener, readiness, stop).await {
-        tracing::error!(%error, "Health is not served any more");
+async fn serve_admin(listener: TcpListener, readiness: Readiness, scrape: Scrape, stop: CancellationToken) {
+    if let Err(error) = admin::serve(listener, readiness, scrape, stop).await {
+        tracing::error!(%error, "Health and metrics are not served any more");
     }
 }

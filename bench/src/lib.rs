@@ -4,6 +4,8 @@
 //! Three programs: `bare-loop`, `bench-receiver`, and `docrelay-bench`, which runs rounds of both and compares.
 //! What is compared, and when a round does not count, is told in [`round`] and [`summary`].
 //!
+//! What traces cost is measured with docrelay alone ([`tracing`]).
+//!
 //! The second part measures docrelay alone: what its targets do to each other, with the publisher ([`schedule`]) and the
 //! receivers ([`targets`]) in this process, so that both read one clock.
 
@@ -27,3 +29,4 @@ pub mod stage;
 pub mod summary;
 pub mod tap;
 pub mod targets;
+pub mod tracing;

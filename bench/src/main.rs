@@ -1,5 +1,6 @@
 //! Runs the benchmark against one private broker. The first part: rounds of docrelay, the bare loop and the loop without
-//! HTTP, in changing order, against one receiver (`summary.json`, `rounds.json`). The second part: what targets do to each
+//! HTTP, in changing order, against one receiver (`summary.json`, `rounds.json`); then what traces cost (`tracing.json`). The
+//! second part: what targets do to each
 //! other (`isolation.json`).
 
 use std::{
@@ -19,6 +20,7 @@ use docrelay_bench::{
     receiver::Control,
     round::{Bench, config_file, stop},
     service::{Folders, await_ready, configuration, free_port},
+    tracing,
 };
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -29,7 +31,7 @@ use tokio::{
 /// broker.
 #[derive(Parser)]
 struct Arguments {
-    /// How many rounds must count: 7 for each fan-out, and 5 for each case of isolation.
+    /// How many rounds must count: 7 for each fan-out, 10 for traces, and 5 for each case of isolation.
     #[arg(long)]
     rounds: Option<usize>,
     /// How many events a loop of the first part is measured with.
@@ -70,6 +72,8 @@ enum Part {
     Cost,
     /// The rate beside one target of 64 that hangs.
     Hung,
+    /// What traces cost.
+    Tracing,
     /// Bad targets among healthy ones.
     Isolation,
     /// Rates under a backlog.
@@ -95,6 +99,10 @@ impl Arguments {
             selftest: self.selftest,
             output: self.output.clone(),
         }
+    }
+
+    fn tracing(&self) -> tracing::Wanted {
+        tracing::Wanted { rounds: self.rounds.unwrap_or(if self.quick { 2 } else { 10 }), output: self.output.clone() }
     }
 
     fn part_two(&self) -> part_two::Wanted {
@@ -140,6 +148,9 @@ async fn main() -> Result<()> {
     let (part_one, part_two) = (arguments.part_one(), arguments.part_two());
     if part_one.cost || part_one.hung {
         part_one::run(&mut bench, &part_one).await?;
+    }
+    if arguments.wants(Part::Tracing) && !arguments.selftest {
+        tracing::run(&mut bench, &arguments.tracing()).await?;
     }
     if !part_two.measurements.is_empty() && !arguments.selftest {
         part_two::run(&mut bench, &part_two).await?;

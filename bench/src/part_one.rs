@@ -107,7 +107,7 @@ async fn run_round(bench: &mut Bench, wanted: &Wanted, fan_out: usize, number: u
         }
         let measured = bench.measure(which, fan_out, &format!("{fan_out}-{number}-{which:?}")).await?;
         let place: &mut Option<Measured> = match which {
-            Loop::Docrelay => &mut docrelay,
+            Loop::Docrelay | Loop::Traced(_) => &mut docrelay,
             Loop::Bare => &mut bare,
             Loop::WithoutHttp => &mut without_http,
         };

@@ -42,6 +42,8 @@ const STOP_DEADLINE: Duration = Duration::from_secs(70);
 pub enum Loop {
     /// The service, as shipped.
     Docrelay,
+    /// The same, of which so many percent of the events are recorded.
+    Traced(u8),
     /// The least that such a service must do.
     Bare,
     /// The bare loop without its POSTs: says whether the bare loop was held up by something else.
@@ -126,8 +128,12 @@ impl Bench {
     }
 
     fn start(&self, which: Loop, fan_out: usize) -> Result<Child> {
-        if which == Loop::Docrelay {
-            return self.folders.start_docrelay(&config_file(&self.folders.output, fan_out));
+        match which {
+            Loop::Docrelay => return self.folders.start_docrelay(&config_file(&self.folders.output, fan_out)),
+            Loop::Traced(share) => {
+                return self.folders.start_docrelay(&traced_config_file(&self.folders.output, share));
+            }
+            Loop::Bare | Loop::WithoutHttp => {}
         }
         let mut command = Command::new(self.folders.programs.join("bare-loop"));
         command.args(["--url", self.broker.url()]);
@@ -228,6 +234,12 @@ impl Bench {
 #[must_use]
 pub fn config_file(output: &Path, fan_out: usize) -> PathBuf {
     output.join(format!("docrelay-{fan_out}.toml"))
+}
+
+/// Where the configuration is by which so many percent of the events are recorded, with fan-out 1.
+#[must_use]
+pub fn traced_config_file(output: &Path, share: u8) -> PathBuf {
+    output.join(format!("docrelay-traced-{share}.toml"))
 }
 
 /// Stops a loop in order: the bare loop by the end of its input, docrelay by SIGTERM.

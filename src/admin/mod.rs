@@ -1,15 +1,24 @@
-//! The endpoints for whoever runs the service: liveness and readiness. Nothing here belongs to an organization, and
+//! The endpoints for whoever runs the service: liveness, readiness and metrics. Nothing here belongs to an organization, and
 //! nothing here is meant for the public: `admin.listen` is a loopback address by default.
 
 mod readiness;
+mod scrape;
 
 use std::{io, time::Duration};
 
-use axum::{Router, extract::State, http::StatusCode, routing::get};
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    routing::get,
+};
 use tokio::{net::TcpListener, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-pub use self::readiness::{Readiness, Report};
+pub use self::{
+    readiness::{Readiness, Report},
+    scrape::Scrape,
+};
 
 /// How long an answer that has begun may take once the service stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
@@ -17,17 +26,24 @@ const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// What `/` answers.
 const INDEX: &str = "docrelay admin\n\
     /livez   200 while the process runs its event loop\n\
-    /readyz  200 when events flow, otherwise 503; one line per condition\n";
+    /readyz  200 when events flow, otherwise 503; one line per condition\n\
+    /metrics metrics, as OpenMetrics or in the text format of Prometheus\n";
 
 /// Serves the endpoints until `stop`. Returns at most two seconds after it.
 ///
 /// # Errors
 /// When the listener fails.
-pub async fn serve(listener: TcpListener, readiness: Readiness, stop: CancellationToken) -> io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    readiness: Readiness,
+    scrape: Scrape,
+    stop: CancellationToken,
+) -> io::Result<()> {
     let routes = Router::new()
         .route("/", get(|| async { INDEX }))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
+        .route("/metrics", get(|headers: HeaderMap| scrape.answer(headers)))
         .with_state(readiness);
     let serving = axum::serve(listener, routes).with_graceful_shutdown(stop.clone().cancelled_owned());
     let too_long = async {
@@ -76,7 +92,7 @@ mod tests {
             Readiness::new(publishing.subscribe(), consuming.subscribe(), subscriptions.subscribe(), stopping.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let serving = serve(listener, readiness, stop.clone());
+        let serving = serve(listener, readiness, Scrape::default(), stop.clone());
         let client = async {
             let answer = ask(address, "/readyz").await;
             assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("publishing: disconnected"), "{answer}");
@@ -104,7 +120,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let serving = serve(listener, readiness, stop.clone());
+        let serving = serve(listener, readiness, Scrape::default(), stop.clone());
         let client = async {
             let mut stream = TcpStream::connect(address).await.unwrap();
             stream.write_all(b"GET /livez HTTP/1.1\r\n").await.unwrap();

@@ -5,7 +5,11 @@ use std::fmt;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{broker::Standing, policy::share::Share};
+use crate::{
+    broker::Standing,
+    policy::share::Share,
+    telemetry::metrics::{Publishing, ServiceReadings},
+};
 
 /// What readiness depends on, as its owners report it. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -82,6 +86,24 @@ impl Report {
             && self.subscriptions.is_some()
             && self.store != Some(false)
             && !self.stopping
+    }
+}
+
+impl From<Report> for ServiceReadings {
+    fn from(report: Report) -> Self {
+        Self {
+            ready: report.is_ready(),
+            publishing: match report.publishing {
+                Standing::Disconnected => Publishing::Away,
+                Standing::Open => Publishing::Open,
+                Standing::Blocked => Publishing::Blocked,
+            },
+            consuming: report.consuming,
+            store: report.store,
+            subscriptions: report.subscriptions,
+            // Before it has joined it knows of nobody else.
+            replicas: report.share.filter(|share| share.limited).map(|share| share.replicas.get()),
+        }
     }
 }
 

@@ -127,7 +127,7 @@ fn one_at(
 async fn create(caller: Caller, State(api): State<Arc<Api>>, Object(given): Object) -> Result<Response, Problem> {
     let (organization, given) = organization_of(&caller, given)?;
     let shown = api.desk.create(&organization, Origin::Api, &given, &Json::new()).await?;
-    tracing::info!(subscription.id = %shown.id, organization.id = %organization, key.id = caller.key, "Subscription created");
+    tracing::info!(docrelay.subscription = %shown.id, docrelay.organization = %organization, key.id = caller.key, "Subscription created");
     let mut response = subscription(StatusCode::CREATED, &shown);
     if let Ok(location) = HeaderValue::from_str(&format!("{PATH}/{}", shown.id)) {
         response.headers_mut().insert(header::LOCATION, location);
@@ -166,7 +166,7 @@ async fn patch(
 ) -> Result<Response, Problem> {
     let shown = api.desk.patch(scope(&caller), &id, if_match(&headers)?, &patch).await?;
     tracing::info!(
-        subscription.id = %shown.id, organization.id = %shown.organization, key.id = caller.key,
+        docrelay.subscription = %shown.id, docrelay.organization = %shown.organization, key.id = caller.key,
         "Subscription changed"
     );
     Ok(subscription(StatusCode::OK, &shown))
@@ -179,7 +179,7 @@ async fn delete(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     api.desk.delete(scope(&caller), &id, if_match(&headers)?).await?;
-    tracing::info!(subscription.id = %id, key.id = caller.key, "Subscription deleted");
+    tracing::info!(docrelay.subscription = %id, key.id = caller.key, "Subscription deleted");
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -191,7 +191,7 @@ async fn test(
 ) -> Result<Response, Problem> {
     let wish = Wish::of(&given).map_err(Problem::invalid)?;
     let report = api.desk.try_out(scope(&caller), &id, wish).await?;
-    tracing::info!(subscription.id = %id, key.id = caller.key, "Subscription tried out");
+    tracing::info!(docrelay.subscription = %id, key.id = caller.key, "Subscription tried out");
     Ok(answer::json(StatusCode::OK, &Value::Object(report)))
 }
 

@@ -214,13 +214,13 @@ async fn read(caller: Caller, State(api): State<Arc<Api>>, Named(id): Named) -> 
 
 async fn pause(caller: Caller, State(api): State<Arc<Api>>, Named(id): Named) -> Result<Response, Problem> {
     let target = api.desk.turn(caller.organization(), id, Wanted::Paused).await?;
-    tracing::info!(target.id = %id, organization.id = %target.organization, key.id = caller.key, "Target paused");
+    tracing::info!(docrelay.target.id = %id, docrelay.organization = %target.organization, key.id = caller.key, "Target paused");
     Ok(shown(&target))
 }
 
 async fn resume(caller: Caller, State(api): State<Arc<Api>>, Named(id): Named) -> Result<Response, Problem> {
     let target = api.desk.turn(caller.organization(), id, Wanted::Resumed).await?;
-    tracing::info!(target.id = %id, organization.id = %target.organization, key.id = caller.key, "Target resumed");
+    tracing::info!(docrelay.target.id = %id, docrelay.organization = %target.organization, key.id = caller.key, "Target resumed");
     Ok(shown(&target))
 }
 

@@ -184,12 +184,12 @@ fn message(kind: &str, title: &str, description: &str, proto: &str) -> Value {
     })
 }
 
-/// W3C Trace Context, carried along as it comes.
+/// W3C Trace Context: of the span that published the message, or as it came where that is not recorded.
 fn trace_headers() -> Value {
     json!({
         "type": "object",
         "properties": {
-            "traceparent": { "type": "string", "description": "W3C Trace Context; travels with the event to its results." },
+            "traceparent": { "type": "string", "description": "W3C Trace Context; an event's trace goes on to its results." },
             "tracestate": { "type": "string" }
         }
     })

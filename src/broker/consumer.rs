@@ -14,13 +14,19 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     connection::{self, ConnectError},
     declare::{DeclareError, declare},
+    depths,
     inbound::{Inbound, Source},
     presence::{self, AbsentError},
     publisher::{self, OPEN_TIMEOUT, PROVEN, Standing},
     queue::Queue,
     topology::Topology,
 };
-use crate::{backoff::Backoff, config::BrokerConfig, policy::share::Share};
+use crate::{
+    backoff::Backoff,
+    config::BrokerConfig,
+    policy::share::Share,
+    telemetry::metrics::{Link, Metrics},
+};
 
 /// How long publishing may be blocked before what is in hand is given back; the broker itself closes a channel that
 /// leaves a message unanswered for thirty minutes.
@@ -45,6 +51,8 @@ pub struct Consumers {
     consuming: watch::Sender<bool>,
     share: watch::Sender<Share>,
     tracker: TaskTracker,
+    /// What is told of what happens. Without it nobody asks how many messages wait.
+    metrics: Option<Metrics>,
 }
 
 /// Why a session ended.
@@ -78,7 +86,13 @@ impl Consumers {
     #[must_use]
     pub fn new(settings: ConsumerSettings, publishing: watch::Receiver<Standing>, tracker: TaskTracker) -> Self {
         let (consuming, share) = (watch::Sender::new(false), watch::Sender::new(Share::NOT_JOINED));
-        Self { settings, publishing, consuming, share, tracker }
+        Self { settings, publishing, consuming, share, tracker, metrics: None }
+    }
+
+    /// The same, telling these metrics what happens, and how many messages wait.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Metrics) -> Self {
+        Self { metrics: Some(metrics), ..self }
     }
 
     /// Whether messages can come in, now and later.
@@ -135,7 +149,9 @@ impl Consumers {
         let _gone = gone.clone().drop_guard();
         let events = self.queue(&connection, Source::Events, &names.events_queue, &gone);
         let due = self.queue(&connection, Source::Due, &names.due_queue, &gone);
-        tracing::info!(broker.connection = "consuming", "Connected to the broker");
+        if let Some(metrics) = &self.metrics {
+            metrics.connected(Link::Consuming);
+        }
         self.consuming.send_replace(true);
         let began = Instant::now();
         let ended = tokio::select! {
@@ -144,6 +160,7 @@ impl Consumers {
             }
             Err(ended) = presence::attend(&connection, names, &self.share) => Err(ended.into()),
             ended = watch_over(&connection) => Err(ended),
+            Some(never) = async { Some(depths::watch(&connection, names, self.metrics.as_ref()?).await) } => match never {},
             () = self.blocked_too_long() => Err(Ended::GivenUp("publishing is blocked for too long")),
         };
         if began.elapsed() >= PROVEN {
@@ -189,9 +206,16 @@ impl Consumers {
 async fn watch_over(connection: &Connection) -> Ended {
     let mut events = std::pin::pin!(connection.events_listener());
     while let Some(event) = events.next().await {
-        if let Event::Error(error) = event {
-            return Ended::Lost(error);
+        match event {
+            // A queue that is gone is told to whoever asked for it.
+            Event::Error(error) if is_not_found(&error) => {}
+            Event::Error(error) => return Ended::Lost(error),
+            _ => {}
         }
     }
     Ended::GivenUp("the connection ended")
+}
+
+fn is_not_found(error: &lapin::Error) -> bool {
+    matches!(error.kind(), lapin::ErrorKind::ProtocolError(reply) if reply.get_id() == 404)
 }

@@ -10,6 +10,7 @@ pub mod codec;
 mod connection;
 mod consumer;
 mod declare;
+mod depths;
 mod head;
 mod inbound;
 mod ledger;

@@ -152,7 +152,7 @@ impl BrokerOutbox {
     ) -> Result<Confirmed, OutboxError> {
         let properties = properties(codec::RESULT_TYPE, trace).with_message_id(message_id(result).to_string().into());
         let outgoing = self.to_results_exchange(&routing_key(result), properties, codec::encode_result(result));
-        self.tell(outgoing, &result.organization, now).await
+        self.tell(outgoing, (&result.organization, trace), now).await
     }
 
     /// Publishes that a subscription was disabled by an attempt, among the results and by the same rule.
@@ -169,26 +169,29 @@ impl BrokerOutbox {
         let properties = properties(codec::DISABLED_TYPE, trace).with_message_id(id.into());
         let key = disabled_routing_key(&disabled.organization);
         let outgoing = self.to_results_exchange(&key, properties, codec::encode_disabled(disabled));
-        self.tell(outgoing, &disabled.organization, disabled.at).await
+        self.tell(outgoing, (&disabled.organization, trace), disabled.at).await
     }
 
     async fn tell(
         &self,
         outgoing: Arc<Outgoing>,
-        organization: &OrganizationId,
+        (organization, trace): (&OrganizationId, &TraceContext),
         now: Timestamp,
     ) -> Result<Confirmed, OutboxError> {
         let since = Instant::now();
         let mut backoff = Backoff::new();
         loop {
             match self.publisher.publish(Arc::clone(&outgoing)).await {
-                Ok(confirmed) => return Ok(confirmed),
+                Ok(confirmed) => {
+                    self.publisher.metrics().result_confirmed();
+                    return Ok(confirmed);
+                }
                 Err(PublishError::Closed) => return Err(OutboxError::Closed),
                 Err(PublishError::Refused { .. }) if since.elapsed() < RESULT_PATIENCE => {
                     sleep(backoff.next_wait(fastrand::f64())).await;
                 }
                 Err(PublishError::Refused { .. }) => {
-                    return Box::pin(self.keep_refused(&outgoing, organization, now)).await;
+                    return Box::pin(self.keep_refused(&outgoing, (organization, trace), now)).await;
                 }
             }
         }
@@ -197,11 +200,11 @@ impl BrokerOutbox {
     async fn keep_refused(
         &self,
         refused: &Outgoing,
-        organization: &OrganizationId,
+        (organization, trace): (&OrganizationId, &TraceContext),
         now: Timestamp,
     ) -> Result<Confirmed, OutboxError> {
         let key = refused.routing_key.as_str();
-        tracing::warn!(routing_key = key, organization.id = %organization, "A result is refused; it is kept with the dead letters");
+        self.publisher.metrics().result_refused(key, organization, trace);
         let mut table = refused.properties.headers().clone().unwrap_or_default();
         put(&mut table, headers::REASON, InvalidReason::ResultRefused.as_str());
         put(
@@ -213,12 +216,10 @@ impl BrokerOutbox {
         put(&mut table, headers::AT, &now.to_rfc3339());
         put(&mut table, headers::ORIGIN, Origin::Results.as_str());
         put(&mut table, headers::ROUTING_KEY, key);
-        self.insist(self.to_park_exchange(
-            keys::DEAD,
-            refused.properties.clone().with_headers(table),
-            refused.body.clone(),
-        ))
-        .await
+        let properties = refused.properties.clone().with_headers(table);
+        let kept = self.insist(self.to_park_exchange(keys::DEAD, properties, refused.body.clone())).await?;
+        self.publisher.metrics().dead_letter(InvalidReason::ResultRefused);
+        Ok(kept)
     }
 
     /// Sets a message aside. A broker that says no is asked again, for as long as it takes. Its size is not checked: the
@@ -246,7 +247,9 @@ impl BrokerOutbox {
         if let Some(text) = short(letter.properties.message_id.as_deref()) {
             properties = properties.with_message_id(text);
         }
-        self.insist(self.to_park_exchange(keys::DEAD, properties, letter.body)).await
+        let kept = self.insist(self.to_park_exchange(keys::DEAD, properties, letter.body)).await?;
+        self.publisher.metrics().dead_letter(letter.reason);
+        Ok(kept)
     }
 
     fn to_park_exchange(&self, key: &str, properties: BasicProperties, body: Bytes) -> Arc<Outgoing> {

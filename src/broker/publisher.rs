@@ -20,7 +20,11 @@ use super::{
     session::{Ended, Outstanding, confirming_channel, watch_over, work},
     topology::Topology,
 };
-use crate::{backoff::Backoff, config::BrokerConfig};
+use crate::{
+    backoff::Backoff,
+    config::BrokerConfig,
+    telemetry::metrics::{Link, Metrics},
+};
 
 /// Messages that wait to be published, before those who publish have to wait.
 const QUEUE: usize = 1024;
@@ -108,6 +112,7 @@ pub(super) struct Outgoing {
 pub struct Publisher {
     requests: mpsc::Sender<Request>,
     standing: watch::Receiver<Standing>,
+    metrics: Metrics,
 }
 
 #[derive(Debug)]
@@ -141,30 +146,36 @@ impl Publisher {
         self.standing.clone()
     }
 
+    /// What is told of what happens.
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// The publisher and its task, which runs until every clone of the publisher is dropped and all is confirmed, or
     /// until `give_up` is cancelled.
     pub fn new(
         config: BrokerConfig,
         topology: Arc<Topology>,
+        metrics: Metrics,
         give_up: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (requests, queue) = mpsc::channel(QUEUE);
         let (standing, seen) = watch::channel(Standing::Disconnected);
-        let task = Task { config, topology, queue, backlog: VecDeque::new(), standing };
+        let task = Task { config, topology, queue, backlog: VecDeque::new(), standing, metrics: metrics.clone() };
         let run = async move {
             tokio::select! {
                 () = task.run() => {}
                 () = give_up.cancelled() => {}
             }
         };
-        (Self { requests, standing: seen }, run)
+        (Self { requests, standing: seen, metrics }, run)
     }
 }
 
 /// What a model of a broker sees of publishing.
 #[cfg(test)]
 pub(crate) mod model {
-    use super::{Bytes, Confirmed, PublishError, Publisher, Request, Standing, mpsc, watch};
+    use super::{Bytes, Confirmed, Metrics, PublishError, Publisher, Request, Standing, mpsc, watch};
 
     /// Something that was handed to the publisher.
     pub(crate) struct Published(Request);
@@ -172,7 +183,7 @@ pub(crate) mod model {
     /// A publisher whose other end is in the hands of a model.
     pub(crate) fn publisher(standing: watch::Receiver<Standing>) -> (Publisher, Publications) {
         let (requests, queue) = mpsc::channel(super::QUEUE);
-        (Publisher { requests, standing }, Publications(queue))
+        (Publisher { requests, standing, metrics: Metrics::default() }, Publications(queue))
     }
 
     /// Everything that is handed to the publisher, in order.
@@ -214,6 +225,7 @@ struct Task {
     /// What a lost connection left unconfirmed, in order.
     backlog: VecDeque<Request>,
     standing: watch::Sender<Standing>,
+    metrics: Metrics,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -234,7 +246,7 @@ impl Task {
         loop {
             match timeout(OPEN_TIMEOUT, self.open()).await.unwrap_or(Err(OpenError::TooLong)) {
                 Ok((connection, mut channel)) => {
-                    tracing::info!(broker.connection = "publishing", "Connected to the broker");
+                    self.metrics.connected(Link::Publishing);
                     let began = Instant::now();
                     let ended = self.session(&connection, &mut channel).await;
                     if began.elapsed() >= PROVEN {
@@ -271,7 +283,7 @@ impl Task {
     /// Publishes until the connection is lost or nothing is left to do. Whatever is unconfirmed at the end goes back to
     /// the backlog, in its order.
     async fn session(&mut self, connection: &Connection, channel: &mut Channel) -> Ended {
-        let outstanding = Outstanding::default();
+        let outstanding = Outstanding::new(self.metrics.clone());
         self.standing.send_replace(Standing::Open);
         let ended = tokio::select! {
             biased;

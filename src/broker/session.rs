@@ -18,6 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::publisher::{Request, Standing};
+use crate::telemetry::metrics::Metrics;
 
 /// Confirms outstanding at once: measured, 100 to 500 are fastest, more than 1,000 are slower again.
 const WINDOW: usize = 500;
@@ -239,8 +240,10 @@ pub(super) async fn watch_over(
 }
 
 /// What is published and not answered yet, by its number. Locked for moments only, by futures of one task.
-#[derive(Default)]
-pub(super) struct Outstanding(Mutex<Unanswered>);
+pub(super) struct Outstanding {
+    unanswered: Mutex<Unanswered>,
+    metrics: Metrics,
+}
 
 #[derive(Default)]
 struct Unanswered {
@@ -249,7 +252,12 @@ struct Unanswered {
 }
 
 impl Outstanding {
+    pub(super) fn new(metrics: Metrics) -> Self {
+        Self { unanswered: Mutex::default(), metrics }
+    }
+
     fn add(&self, request: Request) -> u64 {
+        self.metrics.outstanding();
         let mut unanswered = self.lock();
         let number = unanswered.next;
         unanswered.next += 1;
@@ -260,6 +268,7 @@ impl Outstanding {
     fn answer(&self, number: u64, taken: bool) {
         let request = self.lock().requests.remove(&number);
         if let Some((_, request)) = request {
+            self.metrics.answered(taken);
             request.answer(taken);
         }
     }
@@ -273,11 +282,12 @@ impl Outstanding {
     }
 
     pub(super) fn drain(self) -> Vec<Request> {
-        let unanswered = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let unanswered = self.unanswered.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.metrics.unanswered(unanswered.requests.len());
         unanswered.requests.into_values().map(|(_, request)| request).collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Unanswered> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.unanswered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -9,6 +9,7 @@ use super::{ConsumerSettings, Consumers, Publisher, Standing, topology::Topology
 use crate::{
     config::{BrokerConfig, Declare},
     domain::Secret,
+    telemetry::metrics::Metrics,
 };
 
 /// How long it is watched. The clock is paused: it takes moments.
@@ -65,7 +66,7 @@ async fn who_publishes_tries_it_ever_more_seldom_although_each_try_takes_long() 
     let silent = Silent::new();
     let config = silent.config();
     let topology = Arc::new(Topology::new(&config));
-    let (_publisher, running) = Publisher::new(config, topology, CancellationToken::new());
+    let (_publisher, running) = Publisher::new(config, topology, Metrics::default(), CancellationToken::new());
     silent.tried_by(running).await;
 }
 

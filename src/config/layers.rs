@@ -8,7 +8,10 @@ use std::{
 
 use ::config::{Config as Merged, ConfigError, FileFormat, Format, Map, Source, Value, ValueKind};
 
-use super::problems::{Problems, did_you_mean};
+use super::{
+    check,
+    problems::{Problems, did_you_mean},
+};
 
 /// Every setting with its default and what it means.
 pub(super) const DEFAULTS: &str = include_str!("../../config/default.toml");
@@ -43,16 +46,20 @@ pub(super) fn merge(
     environment: impl Iterator<Item = (String, String)>,
     problems: &mut Problems,
 ) -> Merged {
+    let environment: Vec<_> = environment.collect();
     let defaults = default_layer(problems);
     let known: BTreeSet<String> = defaults.0.keys().cloned().collect();
     let mut builder = Merged::builder().add_source(defaults);
     for path in files {
         builder = builder.add_source(file_layer(path, &known, problems));
     }
-    builder.add_source(environment_layer(environment, &known, problems)).build().unwrap_or_else(|error| {
-        problems.add("settings", "", error.to_string());
-        Merged::default()
-    })
+    builder = builder.add_source(otel_layer(&environment));
+    builder.add_source(environment_layer(environment.iter().cloned(), &known, problems)).build().unwrap_or_else(
+        |error| {
+            problems.add("settings", "", error.to_string());
+            Merged::default()
+        },
+    )
 }
 
 /// The value of a key, in whichever layer it was set last.
@@ -100,6 +107,14 @@ fn file_layer(path: &Path, known: &BTreeSet<String>, problems: &mut Problems) ->
         is_known
     });
     layer
+}
+
+/// What OpenTelemetry's variables say about settings of ours.
+fn otel_layer(environment: &[(String, String)]) -> Layer {
+    let found = check::tracing::variables(environment).into_iter();
+    Layer(
+        found.map(|(key, name, text)| (key.to_owned(), Value::new(Some(&format!("variable {name}")), text))).collect(),
+    )
 }
 
 fn environment_layer(

@@ -1,6 +1,7 @@
 //! The service's settings: typed, checked, every problem reported at once.
 //!
-//! Layers, later ones win: `config/default.toml` (compiled in), files given by `--config`, environment variables.
+//! Layers, later ones win: `config/default.toml` (compiled in), files given by `--config`, environment variables:
+//! OpenTelemetry's own, then ours.
 
 mod artifacts;
 mod check;
@@ -10,6 +11,7 @@ pub mod ranges;
 mod read;
 mod render;
 mod targets;
+mod tracing;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -21,6 +23,7 @@ pub use self::{
     problems::{Problem, Problems, did_you_mean},
     render::render,
     targets::{AmqpTargetsConfig, TargetsConfig},
+    tracing::{TracingConfig, TracingProtocol},
 };
 use crate::{
     domain::{RateLimit, Secret},
@@ -60,8 +63,12 @@ pub struct Config {
     pub targets: TargetsConfig,
     /// Exported files, and links to them.
     pub artifacts: ArtifactsConfig,
+    /// Where spans are sent.
+    pub tracing: TracingConfig,
     /// Stopping.
     pub shutdown: ShutdownConfig,
+    /// Metrics.
+    pub metrics: MetricsConfig,
     /// Logs.
     pub log: LogConfig,
 }
@@ -173,6 +180,13 @@ pub struct EgressConfig {
 pub struct ShutdownConfig {
     /// How long what is in flight may take to finish.
     pub grace: Duration,
+}
+
+/// `metrics.*`
+#[derive(Debug, Clone)]
+pub struct MetricsConfig {
+    /// How many organizations have series of their own; all others together are `other`.
+    pub organizations: usize,
 }
 
 /// `log.*`

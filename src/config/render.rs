@@ -4,7 +4,7 @@ use url::Url;
 
 use super::{
     ApiConfig, ArtifactsConfig, ArtifactsPlace, BrokerConfig, Config, Declare, LogFormat, SecretsConfig, StoreConfig,
-    TargetsConfig, read::size,
+    TargetsConfig, TracingConfig, TracingProtocol, read::size,
 };
 use crate::domain::{RateLimit, Secret, Timestamp};
 
@@ -27,7 +27,9 @@ pub fn render(config: &Config) -> String {
         egress,
         targets,
         artifacts,
+        tracing,
         shutdown,
+        metrics,
         log,
     } = config;
     let mut toml = Toml(Vec::new());
@@ -56,8 +58,11 @@ pub fn render(config: &Config) -> String {
     toml.list("deny", &egress.deny);
     render_targets(&mut toml, targets);
     render_artifacts(&mut toml, artifacts);
+    render_tracing(&mut toml, tracing);
     toml.section("shutdown");
     toml.duration("grace", shutdown.grace);
+    toml.section("metrics");
+    toml.plain("organizations", metrics.organizations);
     toml.section("log");
     toml.text(
         "format",
@@ -122,6 +127,19 @@ fn render_artifacts(toml: &mut Toml, artifacts: &ArtifactsConfig) {
     let options: Vec<String> = artifacts.options.keys().map(|name| format!("{name}={HIDDEN}")).collect();
     toml.list("options", &options);
     toml.text("credentials_expire", &artifacts.credentials_expire.map(Timestamp::to_rfc3339).unwrap_or_default());
+}
+
+fn render_tracing(toml: &mut Toml, tracing: &TracingConfig) {
+    toml.section("tracing");
+    toml.text("endpoint", tracing.endpoint.as_deref().unwrap_or_default());
+    toml.text(
+        "protocol",
+        match tracing.protocol {
+            TracingProtocol::Grpc => "grpc",
+            TracingProtocol::Http => "http",
+        },
+    );
+    toml.plain("sample", tracing.sample);
 }
 
 /// TOML in the making, line by line.

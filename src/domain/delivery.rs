@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::{EventId, FailureKind, SubscriptionId, Timestamp};
+use super::{EventId, FailureKind, SubscriptionId, Timestamp, TraceContext};
 
 /// The namespace of delivery ids. Never change it: receivers know deliveries by it.
 const NAMESPACE: Uuid = Uuid::from_u128(0x8f1d_6b0e_31c4_5b5c_9d61_6d0d_0c52_e1a7);
@@ -72,6 +72,8 @@ pub struct Owed {
     pub last_error: Option<FailureKind>,
     /// Whether `deferred` was told.
     pub deferred_told: bool,
+    /// Since when it waits, over all hops of this wait; only where that is traced.
+    pub waiting_since: Option<Timestamp>,
 }
 
 impl Owed {
@@ -87,6 +89,7 @@ impl Owed {
             units_left: 0,
             last_error: None,
             deferred_told: false,
+            waiting_since: None,
         }
     }
 }
@@ -109,19 +112,10 @@ pub struct Parked {
     pub first_seen: Timestamp,
     /// How many deliveries the event made.
     pub fan_out: u32,
-    /// The upstream's trace.
+    /// The trace it belongs to: that of the span in which the event was taken in, or upstream's where nothing is recorded.
     pub trace: TraceContext,
     /// What is still owed. Never empty.
     pub owed: Vec<Owed>,
-}
-
-/// W3C trace context as it came from upstream, carried along untouched.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct TraceContext {
-    /// The `traceparent` header.
-    pub traceparent: Option<String>,
-    /// The `tracestate` header.
-    pub tracestate: Option<String>,
 }
 
 #[cfg(test)]

@@ -53,6 +53,12 @@ impl LaneKey {
         &self.0
     }
 
+    /// Whose it is.
+    #[must_use]
+    pub fn organization(&self) -> Option<OrganizationId> {
+        self.part(0)?.parse().ok()
+    }
+
     /// What it leads to: scheme, host and port, or `amqp:` and the exchange. No path, and nothing secret.
     #[must_use]
     pub fn place(&self) -> String {
@@ -204,6 +210,7 @@ mod tests {
         #[test]
         fn a_lane_knows_where_it_leads_and_whose_it_is(place in ".{1,40}", own in proptest::option::of(".{1,16}")) {
             let lane = key("acme", &place, own.as_deref());
+            prop_assert_eq!(lane.organization(), "acme".parse().ok());
             prop_assert_eq!(lane.place(), place);
             prop_assert_eq!(lane.subscription().map(|it| it.as_str().to_owned()), own);
         }

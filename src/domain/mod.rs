@@ -16,13 +16,14 @@ mod secret;
 mod shipped;
 mod subscription;
 mod time;
+mod trace;
 mod trial;
 
 pub use self::{
     auth::{
         Auth, BadSigningSecret, ClientCredentials, Login, LoginField, MAX_SIGNING_SECRETS, SigningSecret, TokenSource,
     },
-    delivery::{DeliveryId, Owed, Parked, TraceContext, Wait},
+    delivery::{DeliveryId, Owed, Parked, Wait},
     event::{
         DocumentEvent, DocumentExport, EventName, EventSet, FileFormat, Happening, Rendition, ReviewedBy, Section,
         UnknownEvent,
@@ -45,5 +46,6 @@ pub use self::{
         State, Subscription, Target, TargetUrl,
     },
     time::{Timestamp, now},
+    trace::{TraceContext, Traceparent},
     trial::{TRIAL_PREFIX, Trial},
 };

@@ -17,6 +17,12 @@ pub fn now() -> Timestamp {
     Timestamp(SystemTime::now())
 }
 
+impl From<Timestamp> for SystemTime {
+    fn from(at: Timestamp) -> Self {
+        at.0
+    }
+}
+
 impl Timestamp {
     /// A moment given as seconds and nanoseconds since 1970. Out of range gives `None`.
     #[must_use]

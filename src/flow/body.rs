@@ -8,6 +8,7 @@ use super::{Flow, intake::Work, ports::Courier};
 use crate::{
     artifacts::SignError,
     domain::{Answer, DeliveryId, FailureKind, FileExport, FileLink, Happening, Subscription, Timestamp},
+    telemetry::trace::{Ended, Scope, Within},
 };
 
 impl<C: Courier> Flow<C> {
@@ -18,16 +19,22 @@ impl<C: Courier> Flow<C> {
         subscription: &Subscription,
         delivery: DeliveryId,
         (at, began): (Timestamp, Instant),
+        scope: Option<&Scope>,
     ) -> Result<Bytes, Answer> {
         let link = match subscription.file {
             None => None,
             Some(file) => {
+                let mut span = scope.map(|scope| scope.aside(Within::LinkSigning));
                 let signing = Box::pin(self.link(work, file, at));
                 // The attempt's own deadline.
                 let deadline = subscription.target.timeout();
-                Some(timeout_at(began + deadline, signing).await.unwrap_or_else(|_elapsed| {
+                let link = timeout_at(began + deadline, signing).await.unwrap_or_else(|_elapsed| {
                     Err(unsigned(&format!("no answer within {}", humantime::format_duration(deadline))))
-                })?)
+                });
+                if let Some(span) = &mut span {
+                    span.ended(link.as_ref().map_or_else(Ended::of, |_| Ended::Well));
+                }
+                Some(link?)
             }
         };
         let body = work.body(subscription.payload, delivery, link.as_ref());

@@ -1,6 +1,10 @@
 //! One delivery: is it known, may it start, how did the attempt go, what follows.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     sync::Notify,
@@ -15,16 +19,18 @@ use super::{
     ports::{Courier, Sending},
     register::{Entered, Stay, StayKey},
     settle::Told,
+    traced::{self, Seen},
     turn::{self, Places, Turn},
 };
 use crate::{
     broker::{Confirmed, Receipt, Standing},
-    domain::{Answer, Attempt, DeliveryId, FailureKind, Owed, Subscription, Timestamp, Wait, now},
+    domain::{Answer, Attempt, DeliveryId, FailureKind, Outcome, Owed, Subscription, Timestamp, Wait, now},
     policy::{
         lane::{self, Park},
         pause, wait,
     },
     store::{Found, Snapshot},
+    telemetry::{metrics::ParkedFor, trace::Scope},
 };
 
 /// An attempt at a target that is slow, silent or new takes long if it has not ended by then.
@@ -47,6 +53,7 @@ pub(super) struct Later {
     pub(super) stay: Stay,
     /// As it is to be parked, but for the first hop.
     pub(super) owed: Owed,
+    pub(super) reason: ParkedFor,
     /// What to tell upstream once it is parked: a failed attempt.
     pub(super) told: Option<Box<Told>>,
 }
@@ -58,17 +65,23 @@ impl<C: Courier> Flow<C> {
         let key = StayKey { delivery: id, hop: owed.hop };
         let stay = match self.register.enter(key).await {
             Entered::Mine(stay) => stay,
-            Entered::Settled(proof) => return Carried::Settled(key, proof),
+            Entered::Settled(proof) => {
+                self.metrics.known_already();
+                return Carried::Settled(key, proof);
+            }
         };
         if owed.units_left > 0 && owed.wait == Wait::Retry {
             // Never early.
-            return later(stay, owed, None);
+            return later(stay, owed, ParkedFor::Retry, None);
         }
         // An id may have moved to another organization while the delivery waited: nothing ever crosses.
         let found = snapshot.find(&work.event.organization, &owed.subscription);
         let paused = if let Found::Known(subscription) = found { self.paused(subscription) } else { None };
         match decide::start(&owed, found, paused, age(work, now()), self.settings.max_age) {
-            Start::Wait(wait) => later(stay, self.waiting(owed, Wait::Limit, wait), None),
+            Start::Wait(wait) => {
+                let reason = if paused.is_some() { ParkedFor::Paused } else { ParkedFor::Limit };
+                later(stay, self.waiting(work, owed, Wait::Limit, wait), reason, None)
+            }
             Start::End(ending) => {
                 let subscription = if let Found::Known(subscription) = found { Some(subscription) } else { None };
                 self.conclude(work, stay, Told::without_attempt(owed, subscription.cloned(), ending)).await
@@ -87,6 +100,7 @@ impl<C: Courier> Flow<C> {
         subscription: &Arc<Subscription>,
     ) -> Carried {
         self.until_publishing_is_open().await;
+        let asked = self.tracer.is_on().then(Instant::now);
         let ask = turn::ask(subscription, &owed, work.raw.len(), age(work, now()), self.settings.delay_unit);
         let Places { permit, login, place } = match self.turn(&ask, subscription).await {
             Turn::Come(places) => places,
@@ -97,7 +111,10 @@ impl<C: Courier> Flow<C> {
                     .conclude(work, stay, Told::without_attempt(owed, Some(subscription.clone()), ending))
                     .await;
             }
-            Turn::Stopping => return later(stay, self.waiting(owed, Wait::Limit, self.settings.delay_unit), None),
+            Turn::Stopping => {
+                let owed = self.waiting(work, owed, Wait::Limit, self.settings.delay_unit);
+                return later(stay, owed, ParkedFor::Limit, None);
+            }
         };
         // Again: it may have stood in line when the broker stopped taking messages.
         self.until_publishing_is_open().await;
@@ -105,25 +122,24 @@ impl<C: Courier> Flow<C> {
         // It may be paused since it stood in line, too.
         let wait = if is_draining { Some(self.settings.delay_unit) } else { self.paused(subscription) };
         if let Some(wait) = wait {
-            return later(stay, self.waiting(owed, Wait::Limit, wait), None);
+            let reason = if is_draining { ParkedFor::Limit } else { ParkedFor::Paused };
+            return later(stay, self.waiting(work, owed, Wait::Limit, wait), reason, None);
         }
         if receipt.is_stale() {
             // Not begun, and the broker gives its message again, perhaps to another replica.
             return Carried::LeftToBroker;
         }
+        self.wait_ends(work, &mut owed);
         let number = owed.attempts + 1;
+        let waited = asked.map_or(Duration::ZERO, |asked| asked.elapsed());
+        let seen = Seen { scope: self.tracer.attempt(work.context()), waited };
+        let id = stay.key().delivery;
         let is_slow = permit.is_slow() || login.as_ref().is_some_and(Permit::is_slow);
-        let mut attempt = pin!(self.attempt(work, subscription, (stay.key().delivery, number), place, login));
-        let soon = if is_slow { timeout(TAKES_LONG, &mut attempt).await.ok() } else { None };
-        let attempt = if let Some(attempt) = soon {
-            attempt
-        } else {
-            // A quick one that falls silent is found out later: it costs no timer.
-            if is_slow {
-                receipt.takes_long();
-            }
-            attempt.await
+        let attempt = {
+            let attempt = self.attempt(work, subscription, (id, number), place, login, seen.scope.as_ref());
+            watched(pin!(attempt), is_slow.then_some(receipt)).await
         };
+        self.metrics.attempt_made(subscription, &attempt.answer, attempt.latency, work.context());
         let is_probe = permit.is_probe();
         let health = permit.finished(turn::heard(&attempt));
         if let Answer::None { kind, .. } = &attempt.answer
@@ -131,10 +147,11 @@ impl<C: Courier> Flow<C> {
             && decide::spends_nothing(*kind, health, is_probe, (owed.attempts, subscription.retry.max_attempts))
         {
             owed.last_error = Some(*kind);
+            traced::tried(work, seen, subscription, (id, number), &attempt, Outcome::Deferred);
             let wait = lane::hold_for(age(work, now()), self.settings.delay_unit);
             return self.wait_for_a_turn(work, stay, owed, subscription, Park { wait, down: true });
         }
-        self.follow_up(work, stay, owed, subscription, attempt).await
+        self.follow_up(work, stay, owed, subscription, attempt, seen).await
     }
 
     /// Does what follows an attempt that counts.
@@ -145,11 +162,15 @@ impl<C: Courier> Flow<C> {
         mut owed: Owed,
         subscription: &Arc<Subscription>,
         attempt: Attempt,
+        seen: Seen,
     ) -> Carried {
+        let made = (stay.key().delivery, owed.attempts + 1);
         // What cannot be sent spends no attempt: none was made.
         owed.attempts += u32::from(!matches!(attempt.answer, Answer::Unsendable { .. }));
         let now = now();
-        match decide::after_attempt(owed.attempts, &attempt.answer, age(work, now), &subscription.retry) {
+        let step = decide::after_attempt(owed.attempts, &attempt.answer, age(work, now), &subscription.retry);
+        traced::tried(work, seen, subscription, made, &attempt, step.outcome());
+        match step {
             Step::End(ending) => {
                 let disables = decide::disables(&attempt.answer, subscription);
                 let told = Told::after_attempt(owed, subscription.clone(), ending, attempt);
@@ -160,10 +181,10 @@ impl<C: Courier> Flow<C> {
             }
             Step::Retry { wait, kind, text } => {
                 owed.last_error = Some(kind);
-                let owed = self.waiting(owed, Wait::Retry, wait);
+                let owed = self.waiting(work, owed, Wait::Retry, wait);
                 let told =
                     Told::failed_attempt(owed.clone(), subscription.clone(), (kind, text), attempt, now.after(wait));
-                later(stay, owed, Some(Box::new(told)))
+                later(stay, owed, ParkedFor::Retry, Some(Box::new(told)))
             }
         }
     }
@@ -179,7 +200,7 @@ impl<C: Courier> Flow<C> {
     ) -> Carried {
         if owed.units_left > 0 && !down && wait.is_zero() {
             // It was early: its turn stands.
-            return later(stay, owed, None);
+            return later(stay, owed, ParkedFor::Limit, None);
         }
         let told = (down && !owed.deferred_told).then(|| {
             owed.deferred_told = true;
@@ -187,7 +208,8 @@ impl<C: Courier> Flow<C> {
         });
         // What waits ends with its age, and not later.
         let left = subscription.retry.max_age.saturating_sub(age(work, now()));
-        later(stay, self.waiting(owed, Wait::Limit, wait.min(left)), told)
+        let reason = if down { ParkedFor::Down } else { ParkedFor::Limit };
+        later(stay, self.waiting(work, owed, Wait::Limit, wait.min(left)), reason, told)
     }
 
     /// The target is gone for good: its subscription is disabled, which is told before the delivery ends, so that a crash
@@ -203,6 +225,7 @@ impl<C: Courier> Flow<C> {
         let id = stay.key().delivery;
         let mut disabled = Confirmed::nothing_owed();
         if self.subscriptions.disable_gone(subscription, now).await {
+            self.metrics.gone(subscription, id, work.context());
             match self.tell_disabled(work, (id, told.made()), subscription, now).await {
                 Ok(proof) => disabled = proof,
                 Err(_) => return Carried::LeftToBroker,
@@ -218,7 +241,7 @@ impl<C: Courier> Flow<C> {
     /// A defect ends the delivery that it happened in, and touches nothing else.
     pub(super) async fn conclude_panicked(&self, work: &Work, owed: Owed) -> Carried {
         let id = DeliveryId::of(&work.event.id, &owed.subscription);
-        tracing::error!(delivery.id = %id, "A delivery panicked: a defect of docrelay");
+        self.metrics.panicked(id, work.context());
         let key = StayKey { delivery: id, hop: owed.hop };
         match self.register.enter(key).await {
             Entered::Mine(stay) => {
@@ -236,20 +259,23 @@ impl<C: Courier> Flow<C> {
         (delivery, number): (DeliveryId, u32),
         place: C::Place,
         login: Option<Permit>,
+        scope: Option<&Scope>,
     ) -> Attempt {
         let (started_at, started) = (now(), Instant::now());
         let ended = |answer| Attempt { started_at, latency: started.elapsed(), answer };
         let attempt = async {
-            let body = match self.body(work, subscription, delivery, (started_at, started)).await {
+            let body = match self.body(work, subscription, delivery, (started_at, started), scope).await {
                 Ok(body) => body,
                 Err(answer) => return ended(answer),
             };
             let event = &work.event;
             let (at, began) = (started_at, started);
-            let (trace, trial) = (&work.trace, work.trial.as_ref());
-            let logged_in = None;
+            let (context, trial) = (work.context(), work.trial.as_ref());
+            let own = scope.and_then(|scope| scope.context(context.tracestate.as_deref()));
+            let trace = own.as_ref().unwrap_or(context);
+            let (attempt, logged_in) = (number, None);
             let sending =
-                Sending { event, subscription, delivery, attempt: number, at, began, body, trace, trial, logged_in };
+                Sending { event, subscription, delivery, attempt, at, began, body, trace, scope, trial, logged_in };
             let Some(login) = login else { return self.courier.send(sending, place).await };
             // Boxed: who needs no login need not carry the room for one.
             let logged_in = Notify::new();
@@ -285,11 +311,25 @@ impl<C: Courier> Flow<C> {
         Some(pause::wait(since.age_at(now()), self.settings.delay_unit))
     }
 
-    fn waiting(&self, owed: Owed, wait: Wait, length: Duration) -> Owed {
+    fn waiting(&self, work: &Work, mut owed: Owed, wait: Wait, length: Duration) -> Owed {
+        let goes_on = owed.wait == wait;
+        self.wait_begins(work, &mut owed, goes_on);
         Owed { wait, units_left: wait::units(length, self.settings.delay_unit), ..owed }
     }
 }
 
-fn later(stay: Stay, owed: Owed, told: Option<Box<Told>>) -> Carried {
-    Carried::Later(Box::new(Later { stay, owed, told }))
+/// Waits for an attempt, and says on the receipt of a slow one when it takes long. A quick one that falls silent is found out
+/// later: it costs no timer.
+async fn watched(mut attempt: Pin<&mut impl Future<Output = Attempt>>, slow: Option<&Receipt>) -> Attempt {
+    if let Some(receipt) = slow {
+        if let Ok(attempt) = timeout(TAKES_LONG, &mut attempt).await {
+            return attempt;
+        }
+        receipt.takes_long();
+    }
+    attempt.await
+}
+
+fn later(stay: Stay, owed: Owed, reason: ParkedFor, told: Option<Box<Told>>) -> Carried {
+    Carried::Later(Box::new(Later { stay, owed, reason, told }))
 }

@@ -38,6 +38,16 @@ pub(crate) enum Step {
     },
 }
 
+impl Step {
+    /// What upstream is told of it.
+    pub(crate) fn outcome(&self) -> Outcome {
+        match self {
+            Self::End(ending) => ending.outcome,
+            Self::Retry { .. } => Outcome::AttemptFailed,
+        }
+    }
+}
+
 /// How a delivery ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ending {

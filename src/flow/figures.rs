@@ -6,6 +6,7 @@ use super::{Flow, ports::Courier};
 use crate::{
     domain::{LaneFigure, LaneHealth, LaneKey, Timestamp, now},
     policy::lane::{Figure, Health},
+    telemetry::metrics::{LaneReadings, TargetReading},
 };
 
 /// Knows how lanes stand, whatever the flow sends through.
@@ -18,6 +19,26 @@ impl<C: Courier> LaneFigures for Flow<C> {
     fn figures(&self, lane: &LaneKey) -> Option<LaneFigure> {
         let (figure, epoch) = self.lanes.figure(lane)?;
         Some(by_the_wall(&figure, epoch.elapsed(), now()))
+    }
+}
+
+impl<C: Courier> Flow<C> {
+    /// How all lanes stand together, and how old the oldest event is that came back lately.
+    pub fn lane_readings(&self) -> LaneReadings {
+        let (totals, fallen) = (self.lanes.totals(), self.lanes.fallen());
+        let target = |(lane, up): (LaneKey, bool)| {
+            Some(TargetReading { organization: lane.organization()?, place: lane.place(), up })
+        };
+        LaneReadings {
+            in_flight: totals.in_flight,
+            in_line: totals.in_line,
+            by_health: totals.by_health,
+            paused: self.subscriptions.current().lanes_paused(),
+            quick: totals.quick,
+            slow: totals.slow,
+            targets: fallen.into_iter().filter_map(target).collect(),
+            oldest: self.returns.oldest(),
+        }
     }
 }
 

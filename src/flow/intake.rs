@@ -26,7 +26,10 @@ pub(crate) struct Work {
     pub(crate) raw: Bytes,
     pub(crate) first_seen: Timestamp,
     pub(crate) fan_out: u32,
+    /// The trace that it came with: that of the span in which it was taken in, or upstream's where nothing is recorded.
     pub(crate) trace: TraceContext,
+    /// The trace that began when an attempt failed, where nothing was recorded before.
+    pub(crate) late: OnceLock<TraceContext>,
     /// A test send, and what it keeps.
     pub(crate) trial: Option<Trial>,
     shared: [OnceLock<Bytes>; Payload::ALL.len()],
@@ -41,9 +44,15 @@ impl Work {
             first_seen: now,
             fan_out: 1,
             trace: TraceContext::default(),
+            late: OnceLock::new(),
             trial: Some(Trial::default()),
             shared: Default::default(),
         }
+    }
+
+    /// The trace that everything belongs to that is done for it from now on.
+    pub(crate) fn context(&self) -> &TraceContext {
+        self.late.get().unwrap_or(&self.trace)
     }
 
     /// The body of a payload for one delivery, rendered once for all that share it.
@@ -113,6 +122,7 @@ fn open_event(
         first_seen: now,
         fan_out: u32::try_from(owed.len()).unwrap_or(u32::MAX),
         trace: properties.trace.clone(),
+        late: OnceLock::new(),
         trial: None,
         shared: Default::default(),
     };
@@ -127,6 +137,7 @@ fn open_parked(body: &Bytes) -> Result<Opened, DecodeError> {
         first_seen: parked.first_seen,
         fan_out: parked.fan_out,
         trace: parked.trace,
+        late: OnceLock::new(),
         trial: None,
         shared: Default::default(),
     };

@@ -15,7 +15,9 @@ pub mod matching;
 mod model;
 mod ports;
 mod register;
+mod returns;
 mod settle;
+mod traced;
 mod trial;
 mod turn;
 
@@ -36,6 +38,7 @@ use self::{
     intake::{Opened, Work},
     lanes::LaneKeeper,
     register::{Register, StayKey},
+    returns::Returns,
 };
 use crate::{
     artifacts::ArtifactStore,
@@ -43,6 +46,10 @@ use crate::{
     domain::{Owed, Timestamp, now},
     policy::{lane::WindowSizes, share::Share, wait::Tier},
     store::Snapshot,
+    telemetry::{
+        metrics::{Intake, Metrics},
+        trace::{ProcessEnd, Tracer},
+    },
 };
 
 /// Events of this size and more are not parked delivery by delivery: what fails within a moment is parked together.
@@ -83,6 +90,7 @@ pub struct Flow<C> {
     courier: C,
     subscriptions: Arc<dyn Directory>,
     artifacts: Option<ArtifactStore>,
+    tracer: Tracer,
     lanes: LaneKeeper,
     register: Arc<Register>,
     publishing: watch::Receiver<Standing>,
@@ -92,6 +100,9 @@ pub struct Flow<C> {
     /// When it began: what is parked together is parked at whole multiples of a time since then.
     epoch: Instant,
     stop: StopSignals,
+    metrics: Metrics,
+    /// What came back lately.
+    returns: Returns,
 }
 
 impl<C: Courier> Flow<C> {
@@ -112,13 +123,16 @@ impl<C: Courier> Flow<C> {
             courier,
             subscriptions,
             artifacts: None,
+            tracer: Tracer::default(),
             lanes: LaneKeeper::new(sizes, settings.delay_unit, patience),
             register: Arc::new(Register::new()),
             publishing,
+            returns: Returns::new(settings.delay_unit),
             settings,
             patience,
             epoch: Instant::now(),
             stop,
+            metrics: Metrics::default(),
         }
     }
 
@@ -128,9 +142,22 @@ impl<C: Courier> Flow<C> {
         Self { artifacts, ..self }
     }
 
+    /// The same, telling these metrics what happens.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Metrics) -> Self {
+        Self { lanes: self.lanes.with_metrics(metrics.clone()), metrics, ..self }
+    }
+
+    /// The same, telling its spans to a tracer.
+    #[must_use]
+    pub fn with_tracer(self, tracer: Tracer) -> Self {
+        Self { tracer, ..self }
+    }
+
     /// Whether messages come in: what was done is remembered for longer while none do.
     pub fn consuming(&self, consuming: bool) {
         self.register.consuming(consuming);
+        self.returns.consuming(consuming);
     }
 
     /// What part of every limit this replica may use from now on. None before this is called.
@@ -147,14 +174,35 @@ impl<C: Courier> Flow<C> {
     /// An event: every delivery it causes is tried at once; what must wait is parked; then, and only then, one ack.
     /// A parked message takes the same way: an event is simply a message that owes everything that matches.
     pub async fn on_message(&self, message: Inbound) {
-        let Inbound { source, body, properties, receipt } = message;
+        let Inbound { source, body, mut properties, receipt } = message;
+        let _in_hand = self.metrics.message_came(match source {
+            Source::Events => Intake::Events,
+            Source::Due => Intake::Due,
+        });
         let (snapshot, max_bytes) = (self.subscriptions.current(), self.settings.max_event_bytes);
+        let span = self.take_in(source, &mut properties);
         let settled = match intake::open(source, &body, &properties, &snapshot, max_bytes, now()) {
-            Ok(opened) if opened.owed.is_empty() && source == Source::Events => {
-                Box::pin(self.tell_unsubscribed(&opened.work)).await
+            Ok(Opened { work, owed }) if owed.is_empty() && source == Source::Events => {
+                let settled = Box::pin(self.tell_unsubscribed(&work)).await;
+                let end = settled.as_ref().map(|_| ProcessEnd::Unsubscribed);
+                self.processed(span, Some(&work.event), body.len(), end);
+                settled
             }
-            Ok(opened) => self.carry_all(opened, &snapshot, &receipt).await,
-            Err(unreadable) => Box::pin(self.set_aside(*unreadable)).await,
+            Ok(Opened { work, owed }) => {
+                if source == Source::Due {
+                    self.returns.came_back(work.first_seen);
+                }
+                let settled = self.carry_all(&work, owed, &snapshot, &receipt).await;
+                let end = settled.as_ref().map(|_| ProcessEnd::Settled(work.fan_out));
+                self.processed(span, Some(&work.event), body.len(), end);
+                settled
+            }
+            Err(unreadable) => {
+                let reason = unreadable.letter.reason;
+                let settled = Box::pin(self.set_aside(*unreadable)).await;
+                self.processed(span, None, body.len(), settled.as_ref().map(|_| ProcessEnd::Invalid(reason)));
+                settled
+            }
         };
         match settled {
             Some(Settled { proof, stays }) => {
@@ -167,9 +215,7 @@ impl<C: Courier> Flow<C> {
     }
 
     /// Carries every delivery on its own, and parks what must wait. `None` when the message is left to the broker.
-    async fn carry_all(&self, opened: Opened, snapshot: &Snapshot, receipt: &Receipt) -> Option<Settled> {
-        let Opened { work, owed } = opened;
-        let work = &work;
+    async fn carry_all(&self, work: &Work, owed: Vec<Owed>, snapshot: &Snapshot, receipt: &Receipt) -> Option<Settled> {
         let mut all = Settled { proof: Confirmed::nothing_owed(), stays: Vec::with_capacity(owed.len()) };
         let mut left_to_broker = false;
         let mut waiting = Waiting::new((work.raw.len() >= LARGE_EVENT).then_some(self.patience));

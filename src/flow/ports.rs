@@ -11,6 +11,7 @@ use crate::{
     broker::target,
     domain::{Attempt, DeliveryId, DocumentEvent, LaneKey, Subscription, Target, Timestamp, TraceContext, Trial},
     store::{Snapshot, Subscriptions},
+    telemetry::trace::Scope,
     webhook,
 };
 
@@ -31,8 +32,10 @@ pub struct Sending<'a> {
     pub began: Instant,
     /// The rendered payload.
     pub body: Bytes,
-    /// The upstream's trace.
+    /// The trace that the receiver is told: of this attempt, or upstream's where nothing is recorded.
     pub trace: &'a TraceContext,
+    /// The attempt's span.
+    pub scope: Option<&'a Scope>,
     /// A test send, which says so and keeps the answer's headers.
     pub trial: Option<&'a Trial>,
     /// To be notified when a login that comes first has answered, or was not needed.
@@ -80,7 +83,8 @@ impl Courier for Couriers {
     }
 
     async fn send(&self, sending: Sending<'_>, place: Self::Place) -> Attempt {
-        let Sending { event, subscription, delivery, attempt, at, began, body, trace, trial, logged_in } = sending;
+        let Sending { event, subscription, delivery, attempt, at, began, body, trace, scope, trial, logged_in } =
+            sending;
         match &subscription.target {
             Target::Http(target) => {
                 let request = webhook::Request {
@@ -92,6 +96,8 @@ impl Courier for Couriers {
                     at,
                     began,
                     body,
+                    trace,
+                    scope,
                     trial,
                     logged_in,
                 };

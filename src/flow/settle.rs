@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use tokio::time::sleep;
 
 use super::{
-    Flow, Settled,
+    Flow, Settled, age,
     carry::{Carried, Later},
     decide::Ending,
     intake::{Unreadable, Work},
@@ -102,10 +102,11 @@ impl Told {
 
 impl<C: Courier> Flow<C> {
     /// A delivery is over: tells upstream. The one place through which every final goes.
-    pub(super) async fn conclude(&self, work: &Work, stay: Stay, told: Told) -> Carried {
+    pub(super) async fn conclude(&self, work: &Work, stay: Stay, mut told: Told) -> Carried {
+        self.wait_ends(work, &mut told.owed);
         let result = result(work, &stay, told);
-        log(&result);
-        let Ok(proof) = self.outbox.result(&result, &work.trace, now()).await else { return Carried::LeftToBroker };
+        self.metrics.told(&result, age(work, now()), work.context());
+        let Ok(proof) = self.publish_result(&result, work.context()).await else { return Carried::LeftToBroker };
         let key = stay.key();
         stay.settle(&proof);
         Carried::Settled(key, proof)
@@ -126,7 +127,7 @@ impl<C: Courier> Flow<C> {
             at,
             cause,
         };
-        self.outbox.subscription_disabled(&disabled, made, &work.trace).await
+        self.publish_disabled(&disabled, made, work.context()).await
     }
 
     /// Parks deliveries together, then tells of each what is to be told. `None` when the service stops meanwhile.
@@ -135,7 +136,7 @@ impl<C: Courier> Flow<C> {
             event: work.raw.clone(),
             first_seen: work.first_seen,
             fan_out: work.fan_out,
-            trace: work.trace.clone(),
+            trace: work.context().clone(),
             owed: group.iter().map(|later| later.owed.clone()).collect(),
         };
         if group.iter().all(|later| later.told.is_none()) {
@@ -146,6 +147,9 @@ impl<C: Courier> Flow<C> {
             Err(OutboxError::Closed) => return None,
             Err(OutboxError::TooLarge) => return Box::pin(self.too_large_to_park(work, group)).await,
         };
+        for later in &group {
+            self.metrics.parked(later.reason);
+        }
         if proof.may_be_repeated() {
             for Later { stay, owed, .. } in &group {
                 let next = StayKey { hop: owed.hop, ..stay.key() };
@@ -174,8 +178,8 @@ impl<C: Courier> Flow<C> {
         let Later { stay, told, .. } = later;
         if let Some(told) = told {
             let result = result(work, &stay, *told);
-            log(&result);
-            proof = proof.and(&self.outbox.result(&result, &work.trace, now()).await.ok()?);
+            self.metrics.told(&result, age(work, now()), work.context());
+            proof = proof.and(&self.publish_result(&result, work.context()).await.ok()?);
         }
         let key = stay.key();
         stay.settle(&proof);
@@ -190,7 +194,7 @@ impl<C: Courier> Flow<C> {
                 content_type: Some(codec::CONTENT_TYPE.to_owned()),
                 kind: Some(codec::EVENT_TYPE.to_owned()),
                 message_id: Some(work.event.id.to_string()),
-                trace: work.trace.clone(),
+                trace: work.context().clone(),
             },
             reason: InvalidReason::TooLarge,
             field: "message".to_owned(),
@@ -216,23 +220,20 @@ impl<C: Courier> Flow<C> {
     /// The event matched nobody: tells upstream once.
     pub(super) async fn tell_unsubscribed(&self, work: &Work) -> Option<Settled> {
         let result = about_event(work, Outcome::Unsubscribed);
-        log(&result);
-        let proof = self.outbox.result(&result, &work.trace, now()).await.ok()?;
+        self.metrics.told(&result, age(work, now()), work.context());
+        let proof = self.publish_result(&result, work.context()).await.ok()?;
         Some(Settled { proof, stays: Vec::new() })
     }
 
     /// A message that cannot be processed: keeps its bytes, then tells upstream if it can be said of what.
     pub(super) async fn set_aside(&self, unreadable: Unreadable) -> Option<Settled> {
         let Unreadable { letter, result } = unreadable;
-        tracing::warn!(
-            reason = %letter.reason, field = letter.field, detail = letter.detail,
-            organization.id = letter.organization.as_ref().map(tracing::field::display),
-            "A message cannot be processed; it is kept with the dead letters"
-        );
         let trace = letter.properties.trace.clone();
+        let (reason, what) = (letter.reason, (letter.field.as_str(), letter.detail.as_str()));
+        self.metrics.unreadable(reason, what, letter.organization.as_ref(), &trace);
         let mut proof = self.outbox.dead(letter).await.ok()?;
         if let Some(result) = result {
-            proof = proof.and(&self.outbox.result(&result, &trace, now()).await.ok()?);
+            proof = proof.and(&self.publish_result(&result, &trace).await.ok()?);
         }
         Some(Settled { proof, stays: Vec::new() })
     }
@@ -311,33 +312,4 @@ fn result(work: &Work, stay: &Stay, told: Told) -> DeliveryResult {
         }
     }
     result
-}
-
-/// One line for each result, at a level that says whether someone should look.
-fn log(result: &DeliveryResult) {
-    macro_rules! line {
-        ($level:ident, $message:literal) => {
-            tracing::$level!(
-                delivery.id = result.delivery.map(tracing::field::display),
-                event.id = %result.event_id,
-                event.name = result.event.map(tracing::field::display),
-                organization.id = %result.organization,
-                document.id = result.document.as_ref().map(tracing::field::display),
-                subscription.id = result.subscription.as_ref().map(tracing::field::display),
-                outcome = %result.outcome,
-                attempt = result.attempt,
-                status = result.status_code,
-                error = result.error,
-                error.text = result.error_text,
-                target.address = result.target,
-                $message
-            )
-        };
-    }
-    match result.outcome {
-        Outcome::Delivered | Outcome::Unsubscribed => line!(debug, "Delivery ended well"),
-        Outcome::AttemptFailed | Outcome::Deferred => line!(info, "Delivery waits for its next attempt"),
-        Outcome::Cancelled => line!(info, "Delivery cancelled"),
-        Outcome::Exhausted | Outcome::Rejected | Outcome::Invalid => line!(warn, "Delivery failed for good"),
-    }
 }

@@ -109,12 +109,12 @@ impl<C: Courier> Flow<C> {
             Ok(Turn::Park(_) | Turn::TooLate(_)) | Err(_) => return Err(TrialRefused::Busy),
         };
         let delivery = DeliveryId::of(&work.event.id, &subscription.id);
-        let attempt = self.attempt(&work, subscription, (delivery, 1), place, login).await;
+        let attempt = self.attempt(&work, subscription, (delivery, 1), place, login, None).await;
         permit.finished(turn::heard(&attempt));
         let Attempt { started_at, latency, answer } = attempt;
         tracing::info!(
-            subscription.id = %subscription.id, organization.id = %subscription.organization,
-            event.name = %name, target.address = subscription.target.address(), "Test send made"
+            docrelay.subscription = %subscription.id, docrelay.organization = %subscription.organization,
+            docrelay.event = %name, docrelay.target = subscription.target.address(), "Test send made"
         );
         Ok(TrialReport {
             event_id: work.event.id.to_string(),

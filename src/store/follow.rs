@@ -210,7 +210,7 @@ async fn write_gone(store: &Store, subscriptions: &Subscriptions) -> Result<usiz
             Err(error) => {
                 let cause = error.source().map(ToString::to_string);
                 let id = &gone.id;
-                tracing::error!(subscription.id = %id, %error, cause, "The store does not disable what is gone");
+                tracing::error!(docrelay.subscription = %id, %error, cause, "The store does not disable what is gone");
                 subscriptions.gone_was_refused(&gone).await;
             }
         }

@@ -84,6 +84,11 @@ impl LaneIndex {
             .take_while(move |((owner, _), _)| organization.is_none_or(|it| it == owner))
     }
 
+    /// How many lanes are paused.
+    pub(super) fn count_paused(&self) -> usize {
+        self.paused.size()
+    }
+
     /// Every lane that is paused, with whose it is.
     pub(super) fn all_paused(&self) -> impl Iterator<Item = (&LaneKey, &OrganizationId)> {
         self.paused.iter().map(|(lane, paused)| (lane, &paused.organization))

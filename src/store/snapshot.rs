@@ -151,6 +151,12 @@ impl Snapshot {
         self.lanes.paused(lane)
     }
 
+    /// How many lanes are paused by hand.
+    #[must_use]
+    pub fn lanes_paused(&self) -> usize {
+        self.lanes.count_paused()
+    }
+
     /// The lanes that subscriptions lead to, and those that are paused.
     #[must_use]
     pub fn lanes(&self) -> &LaneIndex {

@@ -121,7 +121,7 @@ impl Subscriptions {
             self.bring_into_force(&parts);
             let lasts = if self.has_store { "in the store, too" } else { "until a restart: there is no store" };
             tracing::warn!(
-                subscription.id = %subscription.id, organization.id = %subscription.organization, lasts,
+                docrelay.subscription = %subscription.id, docrelay.organization = %subscription.organization, lasts,
                 "Subscription disabled: its target answered 410 Gone"
             );
         }

@@ -1,9 +1,19 @@
-//! What the process says about itself: log lines today, traces and metrics later. opentelemetry stops at this folder's
-//! edge.
+//! What the process says about itself: log lines here, [`metrics`], and spans in [`trace`].
+
+pub(crate) mod fields;
+pub mod metrics;
+pub mod trace;
 
 use std::io::{self, IsTerminal as _, Stderr, Stdout};
 
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter, util::SubscriberInitExt as _};
+use tracing::{Level, Metadata};
+use tracing_subscriber::{
+    EnvFilter, Layer as _, Registry,
+    filter::{FilterExt as _, FilterFn},
+    fmt::MakeWriter,
+    layer::{Filter, SubscriberExt as _},
+    util::SubscriberInitExt as _,
+};
 
 use crate::config::{LogConfig, LogFormat};
 
@@ -52,19 +62,28 @@ fn begin<W>(config: &LogConfig, writer: W, is_terminal: bool) -> Result<(), Init
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let lines = tracing_subscriber::fmt().with_env_filter(filter(&config.level)?).with_writer(writer);
+    let (lines, filter) = (tracing_subscriber::fmt::layer().with_writer(writer), filter(&config.level)?);
     if as_text(config.format, is_terminal) {
-        lines.with_ansi(is_terminal).finish().try_init()?;
+        let lines = lines.with_ansi(is_terminal).with_filter(filter);
+        tracing_subscriber::registry().with(lines).try_init()?;
     } else {
-        lines.json().flatten_event(true).finish().try_init()?;
+        let lines = lines.json().flatten_event(true).with_filter(filter);
+        tracing_subscriber::registry().with(lines).try_init()?;
     }
     Ok(())
 }
 
-fn filter(level: &str) -> Result<EnvFilter, InitError> {
+fn filter(level: &str) -> Result<impl Filter<Registry> + Send + Sync + 'static, InitError> {
     let bad = |error| InitError::BadLevel { level: level.to_owned(), error };
     let filter = EnvFilter::builder().parse(level).map_err(bad)?;
-    Ok(filter.add_directive(NO_RETURNED_MESSAGES.parse().map_err(bad)?))
+    let filter = filter.add_directive(NO_RETURNED_MESSAGES.parse().map_err(bad)?);
+    Ok(filter.and(FilterFn::new(shows_no_secrets)))
+}
+
+/// At the lowest level libraries show what is on the wire: passwords, headers, documents.
+fn shows_no_secrets(line: &Metadata<'_>) -> bool {
+    let is_ours = line.target().strip_prefix("docrelay").is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+    is_ours || *line.level() <= Level::DEBUG
 }
 
 fn as_text(format: LogFormat, is_terminal: bool) -> bool {
@@ -93,11 +112,29 @@ mod tests {
         assert!(matches!(filter("docrelay=loud"), Err(InitError::BadLevel { .. })));
     }
 
+    fn lines(level: &str) -> impl tracing::Subscriber + Send + Sync {
+        let lines = tracing_subscriber::fmt::layer().with_writer(io::sink);
+        tracing_subscriber::registry().with(lines.with_filter(filter(level).unwrap()))
+    }
+
+    #[test]
+    fn libraries_never_show_what_is_on_the_wire() {
+        for level in ["trace", "lapin=trace", "lapin::channel=trace"] {
+            tracing::subscriber::with_default(lines(level), || {
+                let on_the_wire = tracing::enabled!(target: concat!("lapin", "::channel"), tracing::Level::TRACE);
+                assert!(!on_the_wire, "{level}");
+                assert!(tracing::enabled!(target: concat!("lapin", "::channel"), tracing::Level::DEBUG), "{level}");
+            });
+        }
+        tracing::subscriber::with_default(lines("trace"), || {
+            assert!(tracing::enabled!(target: "docrelay::broker", tracing::Level::TRACE));
+        });
+    }
+
     #[test]
     fn a_message_that_an_exchange_returns_is_never_shown_at_any_level() {
         for level in ["info", "trace", "lapin=trace"] {
-            let lines = tracing_subscriber::fmt().with_env_filter(filter(level).unwrap()).with_writer(io::sink);
-            tracing::subscriber::with_default(lines.finish(), || {
+            tracing::subscriber::with_default(lines(level), || {
                 assert!(
                     !tracing::enabled!(target: concat!("lapin", "::returned_messages"), tracing::Level::ERROR),
                     "{level}"

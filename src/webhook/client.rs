@@ -15,6 +15,7 @@ use super::{
 use crate::{
     config::EgressConfig,
     domain::{Answer, Attempt, Auth, FailureKind, TokenSource},
+    telemetry::metrics::Metrics,
 };
 
 /// How long an unused connection is kept.
@@ -36,6 +37,7 @@ pub struct Client {
     egress: Arc<EgressPolicy>,
     connect_timeout: Duration,
     tokens: Arc<TokenKeeper>,
+    metrics: Metrics,
 }
 
 /// The client could not be made: TLS could not be set up.
@@ -68,7 +70,13 @@ impl Client {
             .http2_keep_alive_interval(PING_INTERVAL)
             .http2_keep_alive_timeout(PING_TIMEOUT)
             .build()?;
-        Ok(Self { http, egress, connect_timeout, tokens: Arc::default() })
+        Ok(Self { http, egress, connect_timeout, tokens: Arc::default(), metrics: Metrics::default() })
+    }
+
+    /// The same, telling these metrics of its logins.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// Makes one attempt: log in where the subscription says so, connect, send, read. All of it ends with the
@@ -106,9 +114,8 @@ impl Client {
         request: &Request<'_>,
         started: Instant,
     ) -> Result<Answer, Failure> {
-        let subscription = request.subscription;
         let deadline = started + request.target.timeout;
-        let token = self.authorization(subscription, source, None, deadline, request.logged_in).await?;
+        let token = self.authorization(request, source, None, deadline, request.logged_in).await?;
         if let Some(logged_in) = request.logged_in {
             logged_in.notify_one();
         }
@@ -117,7 +124,7 @@ impl Client {
         if !matches!(answer, Answer::Response { status: 401, .. }) {
             return Ok(answer);
         }
-        let token = self.authorization(subscription, source, Some(&token), deadline, None).await?;
+        let token = self.authorization(request, source, Some(&token), deadline, None).await?;
         let mut again = request.build()?;
         again.headers_mut().insert(AUTHORIZATION, token);
         self.exchange(again, request, started).await
@@ -159,6 +166,10 @@ impl Client {
 
     pub(super) fn classify(&self, error: &reqwest::Error) -> Failure {
         errors::classify(error, self.connect_timeout)
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     pub(super) fn tokens(&self) -> &TokenKeeper {

@@ -11,11 +11,16 @@ use tokio::{sync::Notify, time::Instant};
 use url::Url;
 
 use super::{TemplateError, signature, template};
-use crate::domain::{DeliveryId, DocumentEvent, HttpTarget, Subscription, Timestamp, Trial};
+use crate::{
+    domain::{DeliveryId, DocumentEvent, HttpTarget, Subscription, Timestamp, TraceContext, Trial},
+    telemetry::trace::Scope,
+};
 
 static WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 static WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 static WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 static DOCRELAY_EVENT: HeaderName = HeaderName::from_static("docrelay-event");
 static DOCRELAY_ATTEMPT: HeaderName = HeaderName::from_static("docrelay-attempt");
 static DOCRELAY_TEST: HeaderName = HeaderName::from_static("docrelay-test");
@@ -24,7 +29,7 @@ pub(super) const OUR_USER_AGENT: &str = concat!("docrelay/", env!("CARGO_PKG_VER
 
 /// Headers that docrelay may add to the configured ones, `Authorization` from the URL and what the HTTP library adds
 /// (`accept`, `host`) included: the map is allocated once.
-const ADDED_HEADERS: usize = 11;
+const ADDED_HEADERS: usize = 13;
 
 /// One attempt to be made.
 #[derive(Debug)]
@@ -45,6 +50,10 @@ pub struct Request<'a> {
     pub began: Instant,
     /// The rendered payload. GET, HEAD and DELETE carry no body, every other method carries it.
     pub body: Bytes,
+    /// The trace that the receiver is told: of this attempt, or upstream's where nothing is recorded.
+    pub trace: &'a TraceContext,
+    /// The attempt's span, which a login is a part of.
+    pub scope: Option<&'a Scope>,
     /// A test send, which says so and keeps the answer's headers.
     pub trial: Option<&'a Trial>,
     /// Notified when a login that comes first has answered, or was not needed.
@@ -104,10 +113,27 @@ impl Request<'_> {
         }
         headers.insert(DOCRELAY_EVENT.clone(), HeaderValue::from_static(self.event.name().as_str()));
         headers.insert(DOCRELAY_ATTEMPT.clone(), self.attempt.into());
+        self.put_trace(&mut headers);
         if trial.is_some() {
             headers.insert(DOCRELAY_TEST.clone(), HeaderValue::from_static("true"));
         }
         headers
+    }
+}
+
+impl Request<'_> {
+    /// What is malformed is no receiver's business.
+    fn put_trace(&self, headers: &mut HeaderMap) {
+        let TraceContext { traceparent: Some(traceparent), tracestate } = self.trace else { return };
+        if self.trace.trace_id().is_none() {
+            return;
+        }
+        let texts = [(&TRACEPARENT, Some(traceparent)), (&TRACESTATE, tracestate.as_ref())];
+        for (name, text) in texts {
+            if let Some(value) = text.and_then(|text| HeaderValue::from_str(text).ok()) {
+                headers.insert(name.clone(), value);
+            }
+        }
     }
 }
 

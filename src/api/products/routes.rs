@@ -57,7 +57,7 @@ pub(super) async fn create(
     let made = api.desk.create(&organization, product.origin(), &document, &aside).await;
     let shown = made.map_err(|refusal| refusal.in_words(words))?;
     tracing::info!(
-        subscription.id = %shown.id, organization.id = %organization, key.id = caller.key,
+        docrelay.subscription = %shown.id, docrelay.organization = %organization, key.id = caller.key,
         "Subscription created"
     );
     Ok(one(product, &caller, &shown))
@@ -117,7 +117,7 @@ pub(super) async fn delete(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     api.desk.delete(scope(product, &caller), &id, if_match(&headers)?).await?;
-    tracing::info!(subscription.id = %id, key.id = caller.key, "Subscription deleted");
+    tracing::info!(docrelay.subscription = %id, key.id = caller.key, "Subscription deleted");
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -152,7 +152,7 @@ pub(super) async fn patch(
             Err(refusal) => return Err(refusal.in_words(said.words).into()),
             Ok(shown) => {
                 tracing::info!(
-                    subscription.id = %shown.id, organization.id = %shown.organization, key.id = caller.key,
+                    docrelay.subscription = %shown.id, docrelay.organization = %shown.organization, key.id = caller.key,
                     "Subscription changed"
                 );
                 return Ok(one(Product::ContractFit, &caller, &shown));

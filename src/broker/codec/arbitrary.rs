@@ -94,8 +94,9 @@ pub(super) fn event() -> impl Strategy<Value = DocumentEvent> {
 fn owed() -> impl Strategy<Value = Owed> {
     let counts = (any::<u32>(), any::<u32>(), any::<u32>(), any::<u64>());
     let last_error = option::of(select(FailureKind::ALL));
-    (id(), counts, select(&[Wait::Retry, Wait::Limit][..]), last_error, any::<bool>()).prop_map(
-        |(subscription, (attempts, hop, round, units_left), wait, last_error, deferred_told)| Owed {
+    let waits = (select(&[Wait::Retry, Wait::Limit][..]), option::of(timestamp()));
+    (id(), counts, waits, last_error, any::<bool>()).prop_map(
+        |(subscription, (attempts, hop, round, units_left), (wait, waiting_since), last_error, deferred_told)| Owed {
             subscription,
             attempts,
             hop,
@@ -104,6 +105,7 @@ fn owed() -> impl Strategy<Value = Owed> {
             units_left,
             last_error,
             deferred_told,
+            waiting_since,
         },
     )
 }

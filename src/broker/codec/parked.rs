@@ -44,6 +44,8 @@ fn owed(wire: &wire::Owed) -> Result<Owed, DecodeError> {
         units_left: wire.units_left,
         last_error: wire.last_error.parse().ok(),
         deferred_told: wire.deferred_told,
+        // A trace is not worth a delivery.
+        waiting_since: wire.waiting_since.as_ref().and_then(|since| timestamp("owed.waiting_since", since).ok()),
     })
 }
 
@@ -62,6 +64,7 @@ pub fn encode_parked(parked: &Parked) -> Vec<u8> {
         units_left: owed.units_left,
         last_error: owed.last_error.map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
         deferred_told: owed.deferred_told,
+        waiting_since: owed.waiting_since.map(wire_timestamp),
     });
     wire::Parked {
         event: parked.event.clone(),

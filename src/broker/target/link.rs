@@ -24,6 +24,7 @@ use crate::{
         session::confirming_channel,
     },
     config::AmqpTargetsConfig,
+    telemetry::metrics::{self, Metrics},
 };
 
 /// How often it is looked at what is unused, unless that is shorter.
@@ -35,6 +36,7 @@ pub(super) struct Link {
     state: watch::Sender<State>,
     /// How many publish, or wait for it.
     users: watch::Sender<usize>,
+    metrics: Metrics,
 }
 
 #[derive(Debug, Clone)]
@@ -51,13 +53,12 @@ enum State {
 #[derive(Debug)]
 pub(super) struct User(watch::Sender<usize>);
 
-impl Default for Link {
-    fn default() -> Self {
-        Self { state: watch::Sender::new(State::None), users: watch::Sender::new(0) }
-    }
-}
-
 impl Link {
+    /// No connection, and nobody who needs one.
+    pub(super) fn new(metrics: Metrics) -> Self {
+        Self { state: watch::Sender::new(State::None), users: watch::Sender::new(0), metrics }
+    }
+
     /// Says that somebody publishes: there will be a connection.
     pub(super) fn enter(&self) -> User {
         self.users.send_modify(|users| *users += 1);
@@ -122,7 +123,7 @@ pub(super) async fn run(link: Arc<Link>, (config, idle): (AmqpTargetsConfig, Dur
         }
         users.mark_unchanged();
         match connected(&link, (&config, idle), &stop).await {
-            Ended::Unused => {}
+            Ended::Unused => link.metrics.is_connected(metrics::Link::Targets, None),
             Ended::Stopped => break,
             Ended::Lost { why, proven } => {
                 tracing::warn!(
@@ -133,6 +134,7 @@ pub(super) async fn run(link: Arc<Link>, (config, idle): (AmqpTargetsConfig, Dur
                 if proven {
                     backoff.reset();
                 }
+                link.metrics.is_connected(metrics::Link::Targets, Some(false));
                 link.state.send_replace(State::Away(why.into()));
                 let wait = tokio::time::sleep(backoff.next_wait(fastrand::f64()));
                 if stop.run_until_cancelled(wait).await.is_none() {
@@ -142,6 +144,7 @@ pub(super) async fn run(link: Arc<Link>, (config, idle): (AmqpTargetsConfig, Dur
                 // is no connection, and waits for none. If nobody did, the next one waits, and it is tried for them.
                 if link.is_unused() && !users.has_changed().unwrap_or(false) {
                     link.state.send_replace(State::None);
+                    link.metrics.is_connected(metrics::Link::Targets, None);
                 }
             }
         }
@@ -160,7 +163,7 @@ async fn connected(link: &Link, (config, idle): (&AmqpTargetsConfig, Duration), 
         Some(Ok(Err(error))) => return Ended::not_made(error.to_string()),
         Some(Err(_elapsed)) => return Ended::not_made("it answers too slowly"),
     };
-    tracing::info!(broker.connection = "targets", "Connected to the broker of AMQP targets");
+    link.metrics.connected(metrics::Link::Targets);
     let live = Arc::new(Live::new(connection));
     let ended = loop {
         link.state.send_replace(State::Open(Arc::clone(&live)));
@@ -294,7 +297,7 @@ mod tests {
     async fn a_broker_that_says_nothing_is_tried_ever_more_seldom_although_each_try_takes_long() {
         let silent = Silent::new();
         let config = AmqpTargetsConfig { url: Some(silent.url()), ..AmqpTargetsConfig::default() };
-        let link = Arc::<Link>::default();
+        let link = Arc::new(Link::new(Metrics::default()));
         let _user = link.enter();
         silent.tried_by(run(link, (config, Duration::from_mins(1)), CancellationToken::new())).await;
     }

@@ -35,7 +35,7 @@ pub struct Message<'a> {
     pub began: Instant,
     /// The rendered payload.
     pub body: Bytes,
-    /// The upstream's trace.
+    /// The trace that the receiver is told: of this attempt, or upstream's where nothing is recorded.
     pub trace: &'a TraceContext,
     /// A test send, which says so.
     pub trial: Option<&'a Trial>,

@@ -27,6 +27,7 @@ pub use self::{message::Message, places::Place};
 use crate::{
     config::AmqpTargetsConfig,
     domain::{AmqpTarget, Answer, Attempt, ExchangePolicy, FailureKind, OrganizationId},
+    telemetry::metrics::Metrics,
 };
 
 /// A channel, or the connection, that was not used for so long is closed.
@@ -50,10 +51,11 @@ impl TargetPublisher {
     pub fn new(
         config: AmqpTargetsConfig,
         idle: Duration,
+        metrics: Metrics,
         stop: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let exchanges = Arc::clone(&config.exchanges);
-        let (link, places) = (Arc::new(Link::default()), Arc::new(Places::default()));
+        let (link, places) = (Arc::new(Link::new(metrics)), Arc::new(Places::default()));
         let run = link::run(Arc::clone(&link), (config, idle), stop);
         (Self { exchanges, link, places, publishing: TaskTracker::new() }, run)
     }

@@ -2,6 +2,7 @@
 
 mod artifacts;
 mod targets;
+pub(super) mod tracing;
 
 use std::{
     collections::HashSet,
@@ -17,7 +18,7 @@ use url::Url;
 
 use super::{
     AdminConfig, BrokerConfig, Config, Declare, DeliveryConfig, EgressConfig, EventsConfig, LimitsConfig, LogConfig,
-    LogFormat, SecretsConfig, ShutdownConfig, StoreConfig, SubscriptionsConfig,
+    LogFormat, MetricsConfig, SecretsConfig, ShutdownConfig, StoreConfig, SubscriptionsConfig,
     layers::{self, value_at},
     problems::Problems,
     ranges,
@@ -30,7 +31,7 @@ use crate::{
 
 /// Settings whose meaning is still to come. They stand in `default.toml` so that their names are settled; accepting
 /// another value and ignoring it would be a lie.
-const RESERVED: [&str; 12] = [
+const RESERVED: [&str; 9] = [
     "api.public_url",
     "egress.proxy",
     "failed.retention",
@@ -40,9 +41,6 @@ const RESERVED: [&str; 12] = [
     "archive.enabled",
     "archive.max_age",
     "archive.max_bytes",
-    "telemetry.otlp_endpoint",
-    "telemetry.sampling",
-    "telemetry.organization_labels",
 ];
 
 /// The smallest and the largest event limit. RabbitMQ 4 takes messages of 16 MiB by default; a parked event needs room
@@ -51,6 +49,9 @@ const EVENT_BYTES: (u64, u64) = (1 << 10, 15 << 20);
 
 /// The window: at least a megabyte, at most more than any machine has.
 const WINDOW_BYTES: (u64, u64) = (1 << 20, 1 << 40);
+
+/// More series than these bring would be too many for most who collect them.
+const MOST_ORGANIZATIONS: u32 = 10_000;
 
 /// The most bytes the name of an AMQP exchange or routing key may have.
 const MAX_AMQP_NAME: usize = 255;
@@ -105,7 +106,9 @@ fn config(read: &mut Reader<'_>, environment: &[(String, String)]) -> Config {
             deny: read.list("egress.deny", NETWORK, network),
         },
         artifacts: artifacts::artifacts(read, environment),
+        tracing: tracing::tracing(read, environment),
         shutdown: ShutdownConfig { grace: read.duration("shutdown.grace", Duration::ZERO..=Duration::from_hours(1)) },
+        metrics: MetricsConfig { organizations: read.number("metrics.organizations", 0..=MOST_ORGANIZATIONS) as usize },
         log: LogConfig {
             format: read.choice(
                 "log.format",

@@ -22,6 +22,7 @@ use crate::{
     domain::LaneKey,
     policy::lane::{Admission, Ask, Came, Figure, Health, Heard, Lanes, Park, Place, Step, Totals, WindowSizes},
     policy::share::Share,
+    telemetry::metrics::Metrics,
 };
 
 /// Who waits for the quick window looks this often for places that lanes hold which have fallen silent.
@@ -35,6 +36,7 @@ pub(crate) struct LaneKeeper {
     epoch: Instant,
     /// How long a delivery stands in line at most.
     patience: Duration,
+    metrics: Metrics,
 }
 
 #[derive(Debug)]
@@ -87,7 +89,13 @@ impl LaneKeeper {
     /// `patience`.
     pub(crate) fn new(sizes: WindowSizes, unit: Duration, patience: Duration) -> Self {
         let inner = Inner { lanes: Lanes::new(sizes, unit), lines: HashMap::new(), hall: Queue::default(), next: 0 };
-        Self { inner: Arc::new(Mutex::new(inner)), epoch: Instant::now(), patience }
+        let metrics = Metrics::default();
+        Self { inner: Arc::new(Mutex::new(inner)), epoch: Instant::now(), patience, metrics }
+    }
+
+    /// The same, telling these metrics who has to wait.
+    pub(crate) fn with_metrics(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// This replica's share of all limits from now on.
@@ -103,7 +111,13 @@ impl LaneKeeper {
             let mut inner = self.lock();
             match inner.lanes.admit(self.now(), ask) {
                 Admission::Go(place) => return Entered::Permit(self.permit(ask.lane, place)),
-                Admission::Park(park) => return Entered::Park(park),
+                Admission::Park(park) => {
+                    // Who is early for its turn, or waits for a target that is down, was counted, or waits for no place.
+                    if !park.down && !matches!(ask.came, Came::Early(_)) {
+                        self.metrics.no_place();
+                    }
+                    return Entered::Park(park);
+                }
                 Admission::TooLate(turn) => return Entered::TooLate(turn),
                 Admission::Line => {
                     let waiting = inner.new_waiting();
@@ -114,8 +128,21 @@ impl LaneKeeper {
                 }
             }
         };
-        let (mut standing, turn) = standing;
-        let end = Instant::now() + self.patience;
+        self.metrics.no_place();
+        let began = Instant::now();
+        let entered = self.stand(standing, began + self.patience, draining).await;
+        self.metrics.stood_in_line(began.elapsed());
+        entered
+    }
+
+    /// Stands in line until there is a place, or until `end`.
+    async fn stand(
+        &self,
+        (mut standing, turn): (Standing<'_>, Arc<Notify>),
+        end: Instant,
+        draining: &CancellationToken,
+    ) -> Entered {
+        let ask = standing.ask;
         loop {
             let until = match standing.step_up() {
                 Step::Go(place) => return Entered::Permit(self.permit(ask.lane, place)),
@@ -139,6 +166,12 @@ impl LaneKeeper {
     /// What is in flight and in line.
     pub(crate) fn totals(&self) -> Totals {
         self.lock().lanes.totals()
+    }
+
+    /// Lanes whose targets are down, or were lately, and whether they are up again.
+    pub(crate) fn fallen(&self) -> Vec<(LaneKey, bool)> {
+        let now = self.now();
+        self.lock().lanes.fallen(now)
     }
 
     /// What a lane does now, and the moment that its times count from.

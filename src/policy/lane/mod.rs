@@ -8,6 +8,7 @@
 
 mod ask;
 mod booking;
+mod census;
 mod health;
 mod limiter;
 mod moment;
@@ -20,6 +21,7 @@ use std::{collections::HashMap, time::Duration};
 
 use self::{
     ask::Window,
+    census::Census,
     limiter::HandClock,
     single::{Lane, Probe, World},
     windows::{Class, Windows},
@@ -53,6 +55,7 @@ pub struct Lanes {
     /// When that share began.
     share_since: Duration,
     clock: HandClock,
+    census: Census,
     next_sweep: Duration,
     next_relief: Duration,
 }
@@ -68,6 +71,7 @@ impl Lanes {
             share: Share::NOT_JOINED,
             share_since: Duration::ZERO,
             clock: HandClock::default(),
+            census: Census::default(),
             next_sweep: SWEEP_EVERY,
             next_relief: Duration::ZERO,
         }
@@ -83,14 +87,18 @@ impl Lanes {
     /// Asks for a place.
     pub fn admit(&mut self, now: Duration, ask: &Ask<'_>) -> Admission {
         self.sweep(now);
-        let lane = match self.by_key.get_mut(ask.lane) {
-            Some(lane) => lane,
-            None => self.by_key.entry(ask.lane.clone()).or_default(),
+        let lane = if let Some(lane) = self.by_key.get_mut(ask.lane) {
+            lane
+        } else {
+            self.census.came();
+            self.by_key.entry(ask.lane.clone()).or_default()
         };
         lane.used = now.into();
         let world =
             World { now, unit: self.unit, share: self.share, share_since: self.share_since, clock: &self.clock };
-        lane.admit(&world, &mut self.windows, ask)
+        let admission = lane.admit(&world, &mut self.windows, ask);
+        self.census.in_flight += u32::from(matches!(admission, Admission::Go(_)));
+        admission
     }
 
     /// Whether the first in line may go: takes a place in flight for it. The caller keeps the order of the line, those that
@@ -107,6 +115,7 @@ impl Lanes {
                 lane.used = now.into();
                 lane.in_line -= 1;
                 self.windows.leaves_line(ask.came.is_back());
+                self.census.in_flight += 1;
                 Step::Go(place)
             }
             Err(blocked) => Step::Wait(blocked.until),
@@ -152,7 +161,9 @@ impl Lanes {
     /// An attempt ended, or was never made. Says whether the target counts as down.
     pub fn finished(&mut self, now: Duration, key: &LaneKey, place: Place, heard: Heard) -> Health {
         let Some(lane) = self.by_key.get_mut(key) else { return Health::Suspect };
+        let health_before = lane.record.health;
         lane.in_flight = lane.in_flight.saturating_sub(1);
+        self.census.in_flight = self.census.in_flight.saturating_sub(1);
         if !place.wants_window() {
             self.windows.give_back(&mut lane.held, place.bytes);
         }
@@ -172,6 +183,7 @@ impl Lanes {
             Heard::Silence => lane.record.unanswered(now),
             Heard::Nothing => lane.record.learnt_nothing(now, lane.in_flight),
         }
+        self.census.changed(now, key, (health_before, lane.record.health));
         lane.record.health
     }
 
@@ -187,15 +199,22 @@ impl Lanes {
         })
     }
 
-    /// How many deliveries are in flight and in line, and how many lanes have any state.
+    /// What all lanes do together. Looks through none of them.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        self.by_key.values().fold(Totals { lanes: self.by_key.len(), ..Totals::default() }, |sum, lane| Totals {
-            in_flight: sum.in_flight + lane.in_flight,
-            in_line: sum.in_line + lane.in_line,
-            down: sum.down + usize::from(lane.record.health == Health::Down),
-            ..sum
-        })
+        Totals {
+            lanes: self.by_key.len(),
+            by_health: self.census.by_health(),
+            in_flight: self.census.in_flight,
+            in_line: self.windows.in_line(),
+            quick: self.windows.quick(),
+            slow: self.windows.slow(),
+        }
+    }
+
+    /// Lanes whose targets are down, or were within the last ten minutes, and whether they are up again; 100 at most.
+    pub fn fallen(&mut self, now: Duration) -> Vec<(LaneKey, bool)> {
+        self.census.fallen(now)
     }
 
     /// Takes their places in the quick window from lanes that have fallen silent.
@@ -218,7 +237,14 @@ impl Lanes {
         }
         self.next_sweep = now + SWEEP_EVERY;
         let unit = self.unit;
-        self.by_key.retain(|_, lane| !lane.is_forgettable(now, unit));
+        let census = &mut self.census;
+        self.by_key.retain(|key, lane| {
+            let is_forgotten = lane.is_forgettable(now, unit);
+            if is_forgotten {
+                census.went(key, lane.record.health);
+            }
+            !is_forgotten
+        });
     }
 }
 
@@ -242,10 +268,14 @@ pub struct Figure {
 pub struct Totals {
     /// Lanes with any state.
     pub lanes: usize,
+    /// Of them those whose targets answer, are in doubt, and are down.
+    pub by_health: [usize; 3],
     /// Requests under way.
     pub in_flight: u32,
     /// Deliveries in lines.
     pub in_line: u32,
-    /// Lanes whose targets are down.
-    pub down: usize,
+    /// Places taken in the quick window, and all there are.
+    pub quick: (u32, u32),
+    /// The same of the slow window.
+    pub slow: (u32, u32),
 }

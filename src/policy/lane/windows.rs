@@ -183,6 +183,22 @@ impl Windows {
         *count = count.saturating_sub(1);
     }
 
+    /// Deliveries in all lines.
+    pub(super) fn in_line(&self) -> u32 {
+        let [new, back] = self.in_line;
+        new + back
+    }
+
+    /// Places taken in the quick window, and all there are.
+    pub(super) fn quick(&self) -> (u32, u32) {
+        (self.quick, self.sizes.quick)
+    }
+
+    /// The same of the slow window.
+    pub(super) fn slow(&self) -> (u32, u32) {
+        (self.slow, self.sizes.slow)
+    }
+
     #[cfg(test)]
     pub(super) fn sums(&self) -> (u32, u32, u64, u32) {
         (self.quick, self.slow, self.slow_bytes, self.slow_lanes)

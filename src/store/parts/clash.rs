@@ -62,7 +62,7 @@ pub(super) type Waiting = BTreeMap<SubscriptionId, Stored>;
 
 pub(super) fn tell(row: &Row, clash: &Clash) {
     tracing::error!(
-        subscription.id = %row.id, organization.id = %row.organization, %clash,
+        docrelay.subscription = %row.id, docrelay.organization = %row.organization, %clash,
         "Stored subscription left out until the file or the store is changed"
     );
 }

@@ -355,7 +355,7 @@ fn pause(edits: &mut Edits, rows: &[PausedRow]) {
 
 fn tell(row: &Row, error: &BadDocument) {
     tracing::error!(
-        subscription.id = %row.id, organization.id = %row.organization, %error,
+        docrelay.subscription = %row.id, docrelay.organization = %row.organization, %error,
         "Stored subscription cannot be read"
     );
 }

@@ -16,8 +16,11 @@ use tokio::{
 
 pub(super) use self::keeper::TokenKeeper;
 use self::token::Token;
-use super::{answer, client::Client, errors::Failure};
-use crate::domain::{Auth, FailureKind, LaneKey, Subscription, TokenSource};
+use super::{Request, answer, client::Client, errors::Failure};
+use crate::{
+    domain::{Auth, FailureKind, LaneKey, Subscription, TokenSource},
+    telemetry::trace::{Ended, Server, Within},
+};
 
 impl Client {
     /// The lane of the login that must be called before a webhook can be sent; `None` when there is none, or its token is
@@ -32,19 +35,23 @@ impl Client {
         }
     }
 
-    /// The `Authorization` of a subscription with a token from `source`, by `deadline`. `refused` is the one that the
+    /// The `Authorization` of an attempt whose subscription has a token from `source`, by `deadline`. `refused` is the one that the
     /// target answered with 401: it is not given again, unless the login itself gives it again. `answered` is notified when the
     /// login answers, whatever it says.
     pub(super) async fn authorization(
         &self,
-        subscription: &Subscription,
+        attempt: &Request<'_>,
         source: &TokenSource,
         refused: Option<&HeaderValue>,
         deadline: Instant,
         answered: Option<&Notify>,
     ) -> Result<HeaderValue, Failure> {
-        let log_in = self.log_in(source, answered);
-        let why = match timeout_at(deadline, self.tokens().get(subscription, refused, log_in)).await {
+        let log_in = async {
+            let token = self.log_in(attempt, source, answered).await;
+            self.metrics().logged_in(token.is_ok());
+            token
+        };
+        let why = match timeout_at(deadline, self.tokens().get(attempt.subscription, refused, log_in)).await {
             Ok(Ok(authorization)) => return Ok(authorization),
             Ok(Err(why)) => why,
             Err(_elapsed) => "it gave no token within the deadline".to_owned(),
@@ -58,13 +65,32 @@ impl Client {
     }
 
     /// Asks for a token. The error says why there is none, for people.
-    async fn log_in(&self, source: &TokenSource, answered: Option<&Notify>) -> Result<Token, String> {
+    async fn log_in(
+        &self,
+        attempt: &Request<'_>,
+        source: &TokenSource,
+        answered: Option<&Notify>,
+    ) -> Result<Token, String> {
+        let request = request::build(source);
+        let mut span = attempt.scope.map(|scope| {
+            let (method, subscription) = (request.method().clone(), attempt.subscription.id.clone());
+            scope.aside(Within::Login { method, server: Server::of(source.url()), subscription })
+        });
+        let mut tell = |ended| {
+            if let Some(span) = &mut span {
+                span.ended(ended);
+            }
+        };
         let broken = |Failure { kind, text }| format!("{kind}: {text}");
-        let response = self.fetch(request::build(source)).await.map_err(broken)?;
+        let response = self.fetch(request).await.map_err(|failure| {
+            tell(Ended::Failed(failure.kind));
+            broken(failure)
+        })?;
         if let Some(answered) = answered {
             answered.notify_one();
         }
         let status = response.status();
+        tell(Ended::Status(status.as_u16()));
         if !status.is_success() {
             return Err(format!("it answered {}", status.as_u16()));
         }

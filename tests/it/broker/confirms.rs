@@ -6,6 +6,7 @@ use docrelay::{
     broker::{BrokerOutbox, Confirmed, OutboxError, Publisher, Standing},
     config::BrokerConfig,
     domain::{self, DeliveryResult, EventName, Outcome, Secret, TraceContext},
+    telemetry::metrics::Metrics,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use tokio::{sync::watch, task::JoinSet, time::timeout};
@@ -28,7 +29,7 @@ pub(super) struct Publishing {
 impl Publishing {
     pub(super) async fn start(broker: &TestBroker, config: BrokerConfig) -> Self {
         let topology = Arc::new(broker.topology.clone());
-        let (publisher, run) = Publisher::new(config, topology, CancellationToken::new());
+        let (publisher, run) = Publisher::new(config, topology, Metrics::default(), CancellationToken::new());
         let mut task = JoinSet::new();
         task.spawn(run);
         let mut standing = publisher.standing();

@@ -1,7 +1,7 @@
 //! `docrelay healthcheck` against the real endpoints.
 
 use docrelay::{
-    admin::{self, Readiness},
+    admin::{self, Readiness, Scrape},
     broker::Standing,
 };
 use tokio::{net::TcpListener, sync::watch};
@@ -33,7 +33,7 @@ async fn a_living_service_that_is_not_ready_is_healthy_but_not_ready() {
         healthcheck(&["healthcheck", "--url", &url]).await.fine();
         stop.cancel();
     };
-    let (served, ()) = tokio::join!(admin::serve(listener, readiness, stop.clone()), asking);
+    let (served, ()) = tokio::join!(admin::serve(listener, readiness, Scrape::default(), stop.clone()), asking);
     served.unwrap();
     let mut gone = docrelay(&["healthcheck"]);
     gone.env("DOCRELAY__ADMIN__LISTEN", &listen);

@@ -15,13 +15,13 @@ use crate::support::{
 const CONTENT: &str = "%PDF-1.7 not really";
 
 /// A folder with the file of [`export`], and a service that links into it.
-struct Exports {
-    surroundings: Surroundings,
-    folder: TempDir,
+pub(crate) struct Exports {
+    pub(crate) surroundings: Surroundings,
+    pub(crate) folder: TempDir,
 }
 
 impl Exports {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let folder = TempDir::new().unwrap();
         fs::create_dir(folder.path().join("exports")).unwrap();
         fs::write(folder.path().join("exports/7.pdf"), CONTENT).unwrap();
@@ -36,7 +36,7 @@ impl Exports {
     }
 }
 
-fn file_export(id: &str, url: &str, format: &str, hours: u32) -> Value {
+pub(crate) fn file_export(id: &str, url: &str, format: &str, hours: u32) -> Value {
     let fields = json!({
         "payload": "smartdocumentor_file", "events": ["document_export"],
         "file": {"format": format, "expires_hours": hours},

@@ -12,6 +12,7 @@ use docrelay::{
     domain::{Answer, EventName, FailureKind, Subscription},
     flow::{Couriers, Directory, Flow, FlowSettings, StopSignals, TrialRefused, TrialReport},
     store::{Defaults, Subscriptions, parse},
+    telemetry::metrics::Metrics,
     webhook::Client,
 };
 use serde_json::Value;
@@ -39,8 +40,10 @@ impl Bench {
         std::fs::write(&file, "subscriptions: []\n").unwrap();
         let known: Arc<dyn Directory> = Arc::new(Subscriptions::load(file, (&config).into()).await.unwrap());
         let topology = Arc::new(Topology::new(&config.broker));
-        let (publisher, _) = Publisher::new(config.broker.clone(), Arc::clone(&topology), CancellationToken::new());
-        let (amqp, _) = TargetPublisher::new(config.targets.amqp.clone(), target::IDLE, CancellationToken::new());
+        let (metrics, stop) = (Metrics::default(), CancellationToken::new());
+        let (publisher, _) =
+            Publisher::new(config.broker.clone(), Arc::clone(&topology), metrics.clone(), stop.clone());
+        let (amqp, _) = TargetPublisher::new(config.targets.amqp.clone(), target::IDLE, metrics, stop);
         let http = Client::new(&config.egress, Duration::from_secs(5), &[]).unwrap();
         let standing = publisher.standing();
         let outbox = BrokerOutbox::new(publisher, topology.names.clone());

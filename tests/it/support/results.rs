@@ -14,7 +14,7 @@ use futures_util::StreamExt as _;
 use lapin::{
     Connection, ConnectionProperties,
     options::{BasicAckOptions, BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions},
-    types::FieldTable,
+    types::{AMQPValue, FieldTable},
 };
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 
@@ -29,6 +29,8 @@ struct Shared {
     /// With their message ids, in the order in which they came.
     seen: Mutex<Vec<(String, DeliveryResult)>>,
     disabled: Mutex<Vec<Disabled>>,
+    /// The `traceparent` of each message, in the order in which they came.
+    traceparents: Mutex<Vec<String>>,
     count: watch::Sender<usize>,
 }
 
@@ -47,7 +49,7 @@ impl Results {
         let channel = connection.create_channel().await.unwrap();
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         let mut arguments = FieldTable::default();
-        arguments.insert("x-queue-type".into(), lapin::types::AMQPValue::LongString("quorum".into()));
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
         channel.queue_declare(queue.into(), options, arguments).await.unwrap();
         let (bind, none) = (QueueBindOptions::default(), FieldTable::default());
         channel.queue_bind(queue.into(), exchange.into(), "#".into(), bind, none).await.unwrap();
@@ -74,6 +76,11 @@ impl Results {
     /// The subscriptions that were told to be disabled so far.
     pub(crate) fn disabled(&self) -> Vec<Disabled> {
         self.shared.disabled.lock().unwrap().clone()
+    }
+
+    /// The `traceparent` of everything that has come so far; empty where there was none.
+    pub(crate) fn traceparents(&self) -> Vec<String> {
+        self.shared.traceparents.lock().unwrap().clone()
     }
 
     /// What has come so far, with the messages' ids.
@@ -169,6 +176,12 @@ impl Shared {
             let tag = delivery.delivery_tag;
             let id = delivery.properties.message_id().as_ref().unwrap().to_string();
             let kind = delivery.properties.kind().as_ref().unwrap().to_string();
+            let headers = delivery.properties.headers().clone().unwrap_or_default();
+            let traceparent = match headers.inner().get("traceparent") {
+                Some(AMQPValue::LongString(text)) => text.to_string(),
+                _ => String::new(),
+            };
+            self.traceparents.lock().unwrap().push(traceparent);
             match decode_notice(Some(&kind), &delivery.data.into()).unwrap() {
                 Notice::Result(result) => {
                     let mut seen = self.seen.lock().unwrap();

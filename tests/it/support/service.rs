@@ -26,7 +26,7 @@ use docrelay::{
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection, ConnectionProperties,
     options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
-    types::FieldTable,
+    types::{AMQPValue, FieldTable},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -110,6 +110,12 @@ impl Surroundings {
         surroundings
     }
 
+    /// The same with a further setting.
+    pub(crate) fn set(mut self, key: &'static str, value: &str) -> Self {
+        self.settings.insert(key, value.to_owned());
+        self
+    }
+
     /// Puts these subscriptions in force from the next start, or the next look at the file.
     pub(crate) fn subscribe(&self, subscriptions: &[Value]) {
         let lines: Vec<_> = subscriptions.iter().map(|subscription| format!("  - {subscription}\n")).collect();
@@ -149,6 +155,13 @@ impl Surroundings {
 
     /// The same with further settings.
     pub(crate) async fn run_with(&self, settings: &[(&'static str, &str)]) -> Program {
+        let program = self.run_unready(settings);
+        ready(program.admin).await;
+        program
+    }
+
+    /// The same, that may have to wait for something.
+    pub(crate) fn run_unready(&self, settings: &[(&'static str, &str)]) -> Program {
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let log = self.folder.path().join(format!("{}.log", free.port()));
         let file = std::fs::File::create(&log).unwrap();
@@ -157,9 +170,7 @@ impl Surroundings {
         command.envs(self.settings.iter().map(named)).env("DOCRELAY__ADMIN__LISTEN", free.to_string());
         command.envs(settings.iter().map(|(key, value)| (format!("DOCRELAY__{key}"), value)));
         command.stdout(file.try_clone().unwrap()).stderr(file);
-        let program = Program { child: command.spawn().unwrap(), log, admin: free };
-        ready(free).await;
-        program
+        Program { child: command.spawn().unwrap(), log, admin: free }
     }
 
     pub(crate) async fn publish(&self, event: &DocumentEvent) {
@@ -182,6 +193,20 @@ impl Surroundings {
         for confirm in confirms {
             assert!(matches!(confirm.await.unwrap(), Confirmation::Ack(None)));
         }
+    }
+
+    /// Publishes an event with further headers.
+    pub(crate) async fn publish_with(&self, event: &DocumentEvent, headers: &[(&str, &str)]) {
+        let mut table = FieldTable::default();
+        for (name, value) in headers {
+            table.insert((*name).into(), AMQPValue::LongString((*value).into()));
+        }
+        let properties = BasicProperties::default()
+            .with_content_type(codec::CONTENT_TYPE.into())
+            .with_type(codec::EVENT_TYPE.into())
+            .with_message_id(event.id.as_str().into())
+            .with_headers(table);
+        self.publish_raw(properties, &codec::encode_event(event)).await;
     }
 
     /// Publishes any bytes to where events come in.
@@ -365,6 +390,11 @@ impl Program {
             line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
         };
         (field("VmRSS:"), field("VmHWM:"))
+    }
+
+    /// Where health and metrics are served.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.admin
     }
 
     pub(crate) fn log(&self) -> &Path {

@@ -4,6 +4,7 @@ mod isolation;
 mod lost;
 mod publishing;
 mod service;
+mod traced;
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,6 +16,7 @@ use docrelay::{
         AmqpTarget, Answer, DeliveryId, DocumentEvent, ExchangePolicy, Payload, Secret, Subscription, Target,
         TraceContext, now,
     },
+    telemetry::metrics::Metrics,
 };
 use lapin::{
     Channel, Connection, ConnectionProperties, ExchangeKind,
@@ -142,7 +144,7 @@ impl Publishing {
         let exchanges = Arc::new(ExchangePolicy::new("docrelay", ["documents".to_owned()], allowed));
         let config = AmqpTargetsConfig { url: Some(Secret::new(url)), ca_file: None, exchanges };
         let stop = CancellationToken::new();
-        let (publisher, run) = TargetPublisher::new(config, idle, stop.clone());
+        let (publisher, run) = TargetPublisher::new(config, idle, Metrics::default(), stop.clone());
         let mut task = JoinSet::new();
         task.spawn(run);
         Self { publisher, stop, task }

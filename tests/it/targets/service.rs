@@ -20,7 +20,7 @@ use crate::support::{
 };
 
 /// A subscription of `acme` to `document_text` with this exchange as its target.
-fn to(id: &str, exchange: &str, payload: &str) -> Value {
+pub(super) fn to(id: &str, exchange: &str, payload: &str) -> Value {
     json!({
         "id": id,
         "organization": "acme",
@@ -30,7 +30,7 @@ fn to(id: &str, exchange: &str, payload: &str) -> Value {
     })
 }
 
-async fn surroundings(url: &str, exchanges: &[&str]) -> Surroundings {
+pub(super) async fn surroundings(url: &str, exchanges: &[&str]) -> Surroundings {
     let allowed: Vec<_> = exchanges.iter().map(|exchange| format!("acme:{exchange}")).collect();
     Surroundings::with(&[("TARGETS__AMQP__URL", url), ("TARGETS__AMQP__ALLOW", &allowed.join(","))]).await
 }

@@ -3,7 +3,7 @@
 use super::{File, expect_none, files};
 
 /// Where each dependency may be named. What is not listed may be named everywhere.
-const DEPENDENCIES: [(&str, &[&str]); 31] = [
+const DEPENDENCIES: [(&str, &[&str]); 35] = [
     ("lapin", &["src/broker/"]),
     ("prost", &["src/broker/codec/"]),
     ("prost_types", &["src/broker/codec/"]),
@@ -29,6 +29,10 @@ const DEPENDENCIES: [(&str, &[&str]); 31] = [
     ("subtle", &["src/store/database/keys.rs"]),
     ("chacha20poly1305", &["src/secrets/"]),
     ("tracing_subscriber", &["src/telemetry/", "src/config/check/"]),
+    ("prometheus_client", &["src/telemetry/metrics/"]),
+    ("opentelemetry", &["src/telemetry/trace/"]),
+    ("opentelemetry_otlp", &["src/telemetry/trace/"]),
+    ("opentelemetry_sdk", &["src/telemetry/trace/"]),
     ("clap", &["src/cli/", "src/main.rs"]),
     ("indicatif", &["src/cli/"]),
     ("anyhow", &["src/app.rs", "src/cli/", "src/main.rs"]),
@@ -47,14 +51,14 @@ const PARTS: [(&str, &[&str]); 15] = [
     ("payload", &["domain"]),
     ("secrets", &["domain"]),
     ("config", &["domain", "secrets"]),
-    ("webhook", &["config", "domain"]),
+    ("webhook", &["config", "domain", "telemetry"]),
     ("store", &["config", "domain", "secrets"]),
-    ("telemetry", &["config"]),
-    ("broker", &["backoff", "config", "domain", "policy"]),
-    ("admin", &["broker", "policy"]),
+    ("telemetry", &["config", "domain"]),
+    ("broker", &["backoff", "config", "domain", "policy", "telemetry"]),
+    ("admin", &["broker", "policy", "telemetry"]),
     ("api", &["config", "domain", "flow", "secrets", "store"]),
     ("artifacts", &["config", "domain"]),
-    ("flow", &["artifacts", "broker", "config", "domain", "payload", "policy", "store", "webhook"]),
+    ("flow", &["artifacts", "broker", "config", "domain", "payload", "policy", "store", "telemetry", "webhook"]),
 ];
 
 /// Thinks, and does nothing else.

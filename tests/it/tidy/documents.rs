@@ -140,6 +140,7 @@ fn nothing_speaks_of_the_machine_it_was_written_on() {
         "Makefile",
         "Dockerfile",
         "docker-compose.yml",
+        "docker-compose.postgres.yml",
         "README.md",
         "ARCHITECTURE.md",
         "CHANGELOG.md",

@@ -89,6 +89,12 @@ proptest! {
                 Move::Window(_) | Move::Finish(..) | Move::Leave(_) | Move::StepUp(_) => {}
             }
             let totals = lanes.totals();
+            let all = || lanes.by_key.values();
+            let counted = [Health::Answering, Health::Suspect, Health::Down]
+                .map(|health| all().filter(|lane| lane.record.health == health).count());
+            prop_assert_eq!(totals.by_health, counted);
+            let sums = (all().map(|lane| lane.in_flight).sum::<u32>(), all().map(|lane| lane.in_line).sum::<u32>());
+            prop_assert_eq!((totals.in_flight, totals.in_line), sums);
             prop_assert_eq!(totals.in_flight as usize, flying.len());
             prop_assert_eq!(totals.in_line as usize, lining.len());
             prop_assert!(lanes.by_key.values().all(|lane| lane.in_flight <= cap));

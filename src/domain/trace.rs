@@ -1,0 +1,162 @@
+//! W3C trace context: which trace something belongs to, as it travels in headers. Pure text; spans are made elsewhere.
+
+use std::fmt;
+
+/// W3C trace context: as it came from upstream, or that of a span of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TraceContext {
+    /// The `traceparent` header.
+    pub traceparent: Option<String>,
+    /// The `tracestate` header.
+    pub tracestate: Option<String>,
+}
+
+/// What a well-formed `traceparent` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Traceparent {
+    /// Which trace. Never zero.
+    pub trace: u128,
+    /// Which span of it. Never zero.
+    pub span: u64,
+    /// Whether whoever made that span records the trace.
+    pub is_sampled: bool,
+}
+
+/// How long a `traceparent` of version 00 is. Later versions may only append to it.
+const LENGTH: usize = 55;
+
+/// Where its trace id stands.
+const TRACE: std::ops::Range<usize> = 3..35;
+
+impl TraceContext {
+    /// What the `traceparent` says; `None` when there is none, or it is malformed.
+    #[must_use]
+    pub fn parse(&self) -> Option<Traceparent> {
+        Traceparent::parse(self.traceparent.as_deref()?)
+    }
+
+    /// The trace's id, 32 digits, if the `traceparent` is well-formed.
+    #[must_use]
+    pub fn trace_id(&self) -> Option<&str> {
+        self.parse().and_then(|_| self.traceparent.as_deref()?.get(TRACE))
+    }
+
+    /// The same, only if the trace is recorded: what an exemplar may point at.
+    #[must_use]
+    pub fn sampled_trace_id(&self) -> Option<&str> {
+        self.parse().filter(|parent| parent.is_sampled).and_then(|_| self.traceparent.as_deref()?.get(TRACE))
+    }
+}
+
+impl Traceparent {
+    /// Reads a `traceparent`: `version-trace-span-flags` in lower-case hex. Version `ff` and ids of zero are malformed; of
+    /// a later version than ours what we know of is read.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let ours = text.get(..LENGTH)?;
+        let mut parts = ours.split('-');
+        let mut part = |length: usize| parts.next().filter(|part| part.len() == length).and_then(hex);
+        let (version, trace, span, flags) = (part(2)?, part(32)?, part(16)?, part(2)?);
+        let ends_well = match text.as_bytes().get(LENGTH) {
+            None => true,
+            Some(next) => version > 0 && *next == b'-',
+        };
+        let fits = version != 0xff && ends_well && trace != 0 && span != 0;
+        let span = u64::try_from(span).ok()?;
+        fits.then_some(Self { trace, span, is_sampled: flags & 1 == 1 })
+    }
+}
+
+impl fmt::Display for Traceparent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { trace, span, is_sampled } = self;
+        write!(f, "00-{trace:032x}-{span:016x}-{:02x}", u8::from(*is_sampled))
+    }
+}
+
+/// A number in lower-case hex. Signs and capitals are none.
+fn hex(digits: &str) -> Option<u128> {
+    digits.bytes().try_fold(0, |number: u128, digit| {
+        let digit = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return None,
+        };
+        Some((number << 4) | u128::from(digit))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const GOOD: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    fn context(traceparent: &str) -> TraceContext {
+        TraceContext { traceparent: Some(traceparent.to_owned()), tracestate: None }
+    }
+
+    #[test]
+    fn a_traceparent_says_which_trace_which_span_and_whether_it_is_recorded() {
+        let parent = Traceparent::parse(GOOD).unwrap();
+        assert_eq!(parent.trace, 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c);
+        assert_eq!((parent.span, parent.is_sampled), (0xb7ad_6b71_6920_3331, true));
+        assert_eq!(parent.to_string(), GOOD);
+        for (flags, is_sampled) in [("00", false), ("02", false), ("03", true), ("ff", true)] {
+            let text = format!("{}{flags}", GOOD.get(..53).unwrap());
+            assert_eq!(Traceparent::parse(&text).unwrap().is_sampled, is_sampled, "{flags}");
+        }
+    }
+
+    #[test]
+    fn of_a_later_version_the_part_that_is_known_is_read() {
+        let later = GOOD.replacen("00", "cc", 1);
+        assert_eq!(Traceparent::parse(&later), Traceparent::parse(GOOD));
+        assert_eq!(Traceparent::parse(&format!("{later}-what-comes-then")), Traceparent::parse(GOOD));
+        assert_eq!(Traceparent::parse(&format!("{later}.what-comes-then")), None);
+    }
+
+    #[test]
+    fn what_is_malformed_is_no_trace() {
+        for bad in [
+            "",
+            "00",
+            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "0x-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+            "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+            "00-+af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319cb-7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-0",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01 ",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b71692033é-01",
+        ] {
+            assert_eq!(Traceparent::parse(bad), None, "{bad}");
+            assert_eq!(context(bad).trace_id(), None, "{bad}");
+        }
+        assert_eq!(TraceContext::default().parse(), None);
+    }
+
+    #[test]
+    fn only_a_recorded_trace_may_be_pointed_at() {
+        let id = Some("0af7651916cd43dd8448eb211c80319c");
+        assert_eq!((context(GOOD).trace_id(), context(GOOD).sampled_trace_id()), (id, id));
+        let unrecorded = context(&GOOD.replace("-01", "-00"));
+        assert_eq!((unrecorded.trace_id(), unrecorded.sampled_trace_id()), (id, None));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_and_nothing_panics(
+            trace in 1u128.., span in 1u64.., is_sampled: bool, noise in "\\PC{0,60}",
+        ) {
+            let parent = Traceparent { trace, span, is_sampled };
+            prop_assert_eq!(Traceparent::parse(&parent.to_string()), Some(parent));
+            let _ = Traceparent::parse(&noise);
+        }
+    }
+}

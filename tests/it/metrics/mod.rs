@@ -1,0 +1,5 @@
+//! Metrics: what the service shows at `/metrics` of what it did, in both formats, and that it never shows too much.
+
+mod catalogue;
+mod deliveries;
+mod secrecy;

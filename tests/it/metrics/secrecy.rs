@@ -1,0 +1,222 @@
+//! No secret comes out: not in a log line at any level, not in a metric, not in a result, not in an answer of the API.
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use docrelay::{
+    domain::{DocumentEvent, Happening, Outcome, Secret, now},
+    secrets::{Key, KeyRing},
+    store::database::{KeyOwner, Store},
+};
+use reqwest::Client;
+use serde_json::{Value, json};
+
+use crate::support::{
+    node::Node,
+    receiver::{Receiver, Reply},
+    scrape::Scraped,
+    service::{GENEROUS, Program, Surroundings, event, subscription, with},
+};
+
+/// Everything that is secret, each with a text that stands nowhere else. Each is looked for as it is, and in base64.
+const PLANTED: [&str; 17] = [
+    BROKER,
+    STORE,
+    HEADER,
+    AUTHORIZATION,
+    QUERY,
+    USER,
+    LOGIN_BODY,
+    LOGIN_QUERY,
+    CLIENT,
+    TOKEN,
+    PAYLOAD,
+    METADATA,
+    BAD_KEY,
+    API_HEADER,
+    API_QUERY,
+    API_CLIENT,
+    SIGNING,
+];
+
+const BROKER: &str = "planted-broker-password";
+const STORE: &str = "planted-store-password";
+const HEADER: &str = "planted-header-value";
+const AUTHORIZATION: &str = "planted-authorization";
+const QUERY: &str = "planted-query-value";
+const USER: &str = "planted-user-password";
+const LOGIN_BODY: &str = "planted-login-body";
+const LOGIN_QUERY: &str = "planted-login-query";
+const CLIENT: &str = "planted-client-secret";
+const TOKEN: &str = "planted-token";
+const PAYLOAD: &str = "planted-document-text";
+const METADATA: &str = "planted-metadata";
+const BAD_KEY: &str = "planted-bad-key";
+const API_HEADER: &str = "planted-api-header";
+const API_QUERY: &str = "planted-api-query";
+const API_CLIENT: &str = "planted-api-client-secret";
+const SIGNING: &str = "planted-signing-secret-1";
+
+/// A key of the program's own making, and what it encrypts with.
+struct Stored {
+    _folder: tempfile::TempDir,
+    url: String,
+    key: String,
+    encryption: String,
+}
+
+impl Stored {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("store.db").display());
+        let store = Store::create(&Secret::new(url.clone()), KeyRing::default()).await.unwrap();
+        let (_, key) = store.create_key(KeyOwner::Organization("acme".parse().unwrap()), "test", now()).await.unwrap();
+        store.close().await;
+        let encryption = Key::generate().unwrap().reveal().to_owned();
+        Self { _folder: folder, url, key: key.reveal().to_owned(), encryption }
+    }
+}
+
+/// Subscriptions with every secret that a file may give, to targets that take and to such that refuse.
+fn subscriptions(good: &Receiver, bad: &Receiver, logins: &Receiver) -> Vec<Value> {
+    let with_user = |url: String| url.replace("http://", &format!("http://someone:{USER}@"));
+    let signing = format!("whsec_{}", BASE64_STANDARD.encode(SIGNING));
+    let headers = json!({"x-secret": HEADER});
+    let mut all = Vec::new();
+    for (name, receiver) in [("good", good), ("bad", bad)] {
+        let url = with_user(receiver.url(&format!("/hook?token={QUERY}")));
+        let plain = with(subscription(&format!("plain-{name}"), &url), json!({"signing_secrets": [signing]}));
+        all.push(with(plain, json!({"target": {"headers": headers}})));
+        let fixed = json!({"auth": {"authorization": format!("Bearer {AUTHORIZATION}")}});
+        all.push(with(subscription(&format!("fixed-{name}"), &url), fixed));
+        let login = with_user(logins.url(&format!("/{name}?key={LOGIN_QUERY}")));
+        let body = json!({"username": "root", "password": LOGIN_BODY});
+        let login = json!({"auth": {"login": {"url": login, "body": body, "headers": {"x-secret": HEADER}}}});
+        all.push(with(subscription(&format!("login-{name}"), &url), login));
+        let oauth =
+            json!({"token_url": logins.url(&format!("/{name}")), "client_id": "docrelay", "client_secret": CLIENT});
+        all.push(with(subscription(&format!("oauth-{name}"), &url), json!({"auth": {"oauth2": oauth}})));
+    }
+    // Nobody is there, and no such name.
+    let nobody = format!("http://someone:{USER}@127.0.0.1:1/?token={QUERY}");
+    all.push(subscription("nobody", &nobody));
+    all.push(subscription("unknown", &format!("http://someone:{USER}@nowhere.invalid/?token={QUERY}")));
+    all
+}
+
+/// Calls the API with a good key and a bad one, well and badly; gives all that it answers.
+async fn call(api: &str, key: &str) -> String {
+    let client = Client::builder().no_proxy().build().unwrap();
+    let target = json!({"url": format!("http://127.0.0.1:1/?q={API_QUERY}"), "headers": {"x-secret": API_HEADER}});
+    let oauth = json!({"token_url": "http://127.0.0.1:1/", "client_id": "a", "client_secret": API_CLIENT});
+    let good = json!({"events": ["document_text"], "target": target, "auth": {"oauth2": oauth}});
+    let bad = with(good.clone(), json!({"events": ["nonsense"], "auth": {"oauth2": {"client_secret": [API_CLIENT]}}}));
+    let mut told = String::new();
+    for key in [key, BAD_KEY] {
+        for body in [good.to_string(), bad.to_string(), format!("{{\"broken\": \"{API_HEADER}")] {
+            for path in ["/v1/subscriptions", "/document_webhooks"] {
+                let request = client.post(format!("{api}{path}")).bearer_auth(key).header("x-api-key", key);
+                let answer =
+                    request.header("content-type", "application/json").body(body.clone()).send().await.unwrap();
+                told +=
+                    &format!("{} {:?} {}\n", answer.status(), answer.headers().clone(), answer.text().await.unwrap());
+            }
+        }
+        let listed = client.get(format!("{api}/v1/subscriptions")).bearer_auth(key).send().await.unwrap();
+        told += &listed.text().await.unwrap();
+    }
+    told
+}
+
+/// Fails where a secret stands in a text, with the line.
+fn none_in(what: &str, text: &str, secrets: &[String]) {
+    let found =
+        text.lines().find_map(|line| Some((secrets.iter().find(|secret| line.contains(secret.as_str()))?, line)));
+    if let Some((secret, line)) = found {
+        panic!("{secret} stands in {what}: {}", line.get(..2000).unwrap_or(line));
+    }
+}
+
+/// Whatever is looked for: each secret as it is, in base64, and as bytes are written for debugging.
+fn forms(secrets: &[&str]) -> Vec<String> {
+    secrets
+        .iter()
+        .flat_map(|secret| {
+            let bytes: Vec<_> = secret.bytes().map(|byte| byte.to_string()).collect();
+            // In base64 only what is behind the first bytes is always the same.
+            let shifts = (0..3).map(|shift| {
+                let text = BASE64_STANDARD.encode([&b"xxx"[..shift], secret.as_bytes()].concat());
+                text.get(4..text.len() - 4).unwrap().to_owned()
+            });
+            [(*secret).to_owned(), bytes.join(", ")].into_iter().chain(shifts).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+fn read(program: &Program) -> String {
+    std::fs::read_to_string(program.log()).unwrap()
+}
+
+#[tokio::test]
+async fn no_secret_comes_out_in_logs_metrics_results_and_answers() {
+    let node = Node::start().await;
+    node.ctl(&["add_user", "planted", BROKER]).await;
+    node.ctl(&["set_permissions", "planted", ".*", ".*", ".*"]).await;
+    let url = node.url().replace("guest:guest", &format!("planted:{BROKER}"));
+    let stored = Stored::new().await;
+    let (good, bad) = (Receiver::ok().await, Receiver::scripted(|_| Reply::status(500)).await);
+    let logins = Receiver::scripted(|request| match request.path.starts_with("/good") {
+        true => Reply::ok().body(format!("{{\"access_token\": \"{TOKEN}\"}}")),
+        false => Reply::status(401),
+    })
+    .await;
+    let surroundings = Surroundings::on(&url, &[("BROKER__URL", &url)]).await;
+    surroundings.subscribe(&subscriptions(&good, &bad, &logins));
+    let artifacts = format!("k:{}", BASE64_STANDARD.encode([7; 32]));
+    let folder = format!("file://{}", std::env::temp_dir().display());
+    let api = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let settings = [
+        ("LOG__LEVEL", "trace"),
+        ("LOG__FORMAT", "json"),
+        ("STORE__URL", stored.url.as_str()),
+        ("SECRETS__KEYS", stored.encryption.as_str()),
+        ("API__LISTEN", api.as_str()),
+        ("ARTIFACTS__URL", folder.as_str()),
+        ("ARTIFACTS__PUBLIC_URL", "https://relay.example/artifacts"),
+        ("ARTIFACTS__SIGNING_KEYS", artifacts.as_str()),
+    ];
+    let program = surroundings.run_with(&settings).await;
+    let text = Happening::Text { text: PAYLOAD.to_owned() };
+    let metadata = [("note".to_owned(), METADATA.to_owned())].into();
+    surroundings.publish(&DocumentEvent { happening: text, metadata, ..event("evt-1") }).await;
+    let answers = call(&format!("http://{api}"), &stored.key).await;
+    surroundings.results.wait_for_outcome(Outcome::Delivered, 4, GENEROUS).await;
+    surroundings.results.wait_for_outcome(Outcome::Exhausted, 6, GENEROUS).await;
+    surroundings.publish_raw(lapin::BasicProperties::default(), PAYLOAD.as_bytes()).await;
+    surroundings.nothing_is_left(1).await;
+    let metrics = Scraped::open(program.admin()).await.text;
+    let results = format!("{:#?}", surroundings.results.all());
+
+    // A store that is away, and a broker that refuses.
+    let away = format!("postgres://someone:{STORE}@127.0.0.1:1/docrelay");
+    let refused = url.replace(BROKER, &format!("{BROKER}-not"));
+    let other = surroundings.run_unready(&[("LOG__LEVEL", "trace"), ("STORE__URL", &away), ("BROKER__URL", &refused)]);
+    crate::support::broker::eventually("lines about a store and a broker that are away", || async {
+        let log = read(&other);
+        (log.contains("Cannot publish yet") && log.contains("The store")).then_some(())
+    })
+    .await;
+
+    let (key, encryption) = (stored.key.as_str(), stored.encryption.split(':').next_back().unwrap());
+    let own = [key, encryption, artifacts.trim_start_matches("k:")];
+    let mut secrets = forms(&PLANTED);
+    secrets.extend(own.map(str::to_owned));
+    let log = read(&program);
+    assert!(log.contains("\"level\":\"TRACE\"") || log.contains("\"level\":\"DEBUG\""), "it must speak");
+    assert!(log.contains("docrelay.delivery"), "of deliveries too");
+    none_in("the log", &log, &secrets);
+    none_in("the log of a service without store and broker", &read(&other), &secrets);
+    none_in("the metrics", &metrics, &secrets);
+    none_in("the results", &results, &secrets);
+    none_in("the answers of the API", &answers, &secrets);
+    other.kill().await;
+    program.stop().await;
+}

@@ -1,0 +1,35 @@
+//! What an attempt at an exchange is in a trace, and which trace its subscriber is told.
+
+use docrelay::domain::Outcome;
+use lapin::types::AMQPValue;
+
+use super::{
+    Subscriber,
+    service::{surroundings, to},
+};
+use crate::support::{
+    broker::url,
+    collector::{Collector, traceparent},
+    service::{GENEROUS, event},
+};
+
+#[tokio::test]
+async fn an_attempt_at_an_exchange_publishes_and_its_subscriber_is_told_its_span() {
+    let collector = Collector::grpc().await;
+    let mut subscriber = Subscriber::new().await;
+    let exchange = subscriber.exchange("erp").await;
+    let queue = subscriber.queue(&exchange, "documents").await;
+    let surroundings = surroundings(&url(), &[&exchange]).await.set("TRACING__ENDPOINT", collector.endpoint());
+    surroundings.subscribe(&[to("erp", &exchange, "protobuf")]);
+    let service = surroundings.start().await;
+    surroundings.publish(&event("evt-1")).await;
+    let message = subscriber.next(&queue).await;
+    surroundings.results.wait_for_outcome(Outcome::Delivered, 1, GENEROUS).await;
+    surroundings.end(service, &[]).await;
+    let trace = collector.trace();
+    insta::assert_snapshot!(trace.tree().replace(&exchange, "erp.in"), @"");
+    let told = message.properties.headers().clone().unwrap_or_default();
+    let expected = traceparent(trace.named(&format!("publish {exchange}"))[0]);
+    assert_eq!(told.inner().get("traceparent"), Some(&AMQPValue::LongString(expected.into())));
+    subscriber.end().await;
+}

@@ -1,0 +1,145 @@
+//! One trace for each event: whole trees, as a collector gets them. `sampling` is about what is recorded and what is not,
+//! `collector` about one that is not there.
+
+mod collector;
+mod sampling;
+mod secrets;
+
+use docrelay::domain::Outcome;
+use serde_json::{Value, json};
+
+use crate::{
+    flow::exports::{Exports, file_export},
+    flow::payloads::export,
+    support::{
+        collector::{Collector, attribute, traceparent},
+        receiver::{Receiver, Reply},
+        service::{GENEROUS, Surroundings, event, subscription, with},
+    },
+};
+
+/// What upstream's message says.
+pub(crate) const UPSTREAM: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+/// The same trace, which upstream does not record.
+pub(crate) const UNRECORDED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+
+/// Surroundings whose service sends its spans to a collector.
+async fn traced(collector: &Collector) -> Surroundings {
+    Surroundings::with(&[("TRACING__ENDPOINT", collector.endpoint())]).await
+}
+
+#[tokio::test]
+async fn an_event_that_is_delivered_to_two_at_once_is_one_trace() {
+    let collector = Collector::grpc().await;
+    let receiver = Receiver::ok().await;
+    let surroundings = traced(&collector).await;
+    surroundings.subscribe(&[subscription("crm", &receiver.url("/crm")), subscription("erp", &receiver.url("/erp"))]);
+    let service = surroundings.start().await;
+    surroundings.publish(&event("evt-1")).await;
+    surroundings.results.wait_for_outcome(Outcome::Delivered, 2, GENEROUS).await;
+    let told: Vec<_> = receiver.recorded().iter().map(|it| it.header("traceparent").to_owned()).collect();
+    let results = surroundings.results.traceparents();
+    surroundings.end(service, &[(&receiver, 2)]).await;
+    let trace = collector.trace();
+    insta::assert_snapshot!(trace.tree(), @"");
+    for (name, mut told) in [("POST", told), ("publish", results)] {
+        let spans = collector.spans();
+        let mut expected: Vec<_> = spans.iter().filter(|span| span.name.starts_with(name)).map(traceparent).collect();
+        expected.sort();
+        told.sort();
+        assert_eq!(told, expected, "{name}: each is told the span that it came by");
+    }
+    let resource = collector.resource();
+    assert_eq!(resource["service.name"], "docrelay");
+    assert_eq!(resource["service.version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(resource["service.instance.id"].len(), 36);
+}
+
+#[tokio::test]
+async fn a_delivery_that_failed_twice_is_one_tree_from_upstream_to_its_result() {
+    let collector = Collector::http().await;
+    let receiver = Receiver::scripted(|request| Reply::status(if request.attempt() < 3 { 503 } else { 204 })).await;
+    let surroundings = traced(&collector).await.set("TRACING__PROTOCOL", "http");
+    surroundings.subscribe(&[subscription("erp", &receiver.url("/hook?key=secret"))]);
+    let service = surroundings.start().await;
+    let state = ("tracestate", "vendor=1");
+    let baggage = ("baggage", "user=somebody");
+    surroundings.publish_with(&event("evt-1"), &[("traceparent", UPSTREAM), state, baggage]).await;
+    surroundings.results.wait_for_outcome(Outcome::Delivered, 1, GENEROUS).await;
+    let results = surroundings.results.traceparents();
+    surroundings.end(service, &[(&receiver, 3)]).await;
+    let trace = collector.trace();
+    assert_eq!(trace.id(), "0af7651916cd43dd8448eb211c80319c");
+    let document = include_str!("../../../docs/tracing.md");
+    let expected = document.split("```text\n").nth(1).unwrap().split("```").next().unwrap();
+    assert_eq!(trace.tree(), expected, "docs/tracing.md shows this tree");
+    let requests = receiver.recorded();
+    for (span, request) in trace.named("POST").into_iter().zip(&requests) {
+        assert_eq!(request.header("traceparent"), traceparent(span));
+        assert_eq!((request.header("tracestate"), request.header("baggage")), ("vendor=1", ""));
+    }
+    let published: Vec<_> =
+        collector.spans().iter().filter(|it| it.name.starts_with("publish")).map(traceparent).collect();
+    assert_eq!(results, published);
+    // Each wait reaches from the attempt before to the one after.
+    let (posts, waits) = (trace.named("POST"), trace.named("wait"));
+    for (pair, wait) in posts.windows(2).zip(waits) {
+        assert!(pair[0].end_time_unix_nano <= wait.start_time_unix_nano, "{wait:?}");
+        assert!(wait.end_time_unix_nano <= pair[1].start_time_unix_nano, "{wait:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_login_and_the_signing_of_a_link_are_parts_of_their_attempt() {
+    let collector = Collector::grpc().await;
+    let logins = Receiver::scripted(|request| match request.index {
+        0 => Reply::status(500),
+        _ => Reply::ok().body(r#"{"access_token": "abc"}"#),
+    })
+    .await;
+    let receiver = Receiver::ok().await;
+    let exports = Exports::new().await;
+    let surroundings = exports.surroundings.set("TRACING__ENDPOINT", collector.endpoint());
+    let login = json!({"auth": {"login": {"url": logins.url("/login?key=secret"), "body": {"password": "hunter2"}}}});
+    surroundings.subscribe(&[with(file_export("erp", &receiver.url("/"), "pdf", 1), login)]);
+    let service = surroundings.start().await;
+    surroundings.publish(&export("evt-1")).await;
+    surroundings.results.wait_for_outcome(Outcome::Delivered, 1, GENEROUS).await;
+    surroundings.end(service, &[(&receiver, 1), (&logins, 2)]).await;
+    insta::assert_snapshot!(collector.trace().tree(), @"");
+}
+
+#[tokio::test]
+async fn what_nobody_gets_and_what_cannot_be_processed_is_told_too() {
+    let collector = Collector::grpc().await;
+    let surroundings = traced(&collector).await;
+    let service = surroundings.start().await;
+    surroundings.publish(&event("evt-1")).await;
+    surroundings.results.wait_for(1, GENEROUS).await;
+    surroundings.publish_raw(lapin::BasicProperties::default(), b"\xff no event").await;
+    surroundings.end_with_dead(service, &[], 1).await;
+    let mut trees: Vec<_> = collector.traces().iter().map(|trace| trace.tree()).collect();
+    trees.sort();
+    insta::assert_snapshot!(trees.concat(), @"");
+}
+
+#[tokio::test]
+async fn a_wait_for_a_place_is_one_span_over_all_its_hops() {
+    let collector = Collector::grpc().await;
+    let receiver = Receiver::ok().await;
+    let surroundings = traced(&collector).await;
+    // The second one waits for its turn: five seconds would be too long to stand in line.
+    let limit: Value = json!({"rate_limit": {"per_second": 2, "burst": 1}});
+    surroundings.subscribe(&[with(subscription("erp", &receiver.url("/")), limit)]);
+    let service = surroundings.start().await;
+    surroundings.publish_all(&[event("evt-1"), event("evt-2"), event("evt-3")]).await;
+    surroundings.results.wait_for_outcome(Outcome::Delivered, 3, GENEROUS).await;
+    surroundings.end(service, &[(&receiver, 3)]).await;
+    let waits: Vec<_> = collector.spans().into_iter().filter(|span| span.name == "wait").collect();
+    assert!((1..=2).contains(&waits.len()), "{waits:#?}");
+    for wait in waits {
+        assert_eq!((&*attribute(&wait, "docrelay.wait"), &*attribute(&wait, "docrelay.attempt")), ("limit", "1"));
+        assert!(wait.end_time_unix_nano - wait.start_time_unix_nano > 100_000_000, "{wait:?}");
+    }
+}

@@ -1,0 +1,100 @@
+//! Which events are recorded, and what becomes of those that are not.
+
+use docrelay::domain::Outcome;
+
+use super::{UNRECORDED, UPSTREAM, traced};
+use crate::support::{
+    collector::{Collector, traceparent},
+    receiver::{Receiver, Reply},
+    service::{GENEROUS, event, subscription},
+};
+
+/// Fails once for each delivery.
+async fn fails_once() -> Receiver {
+    Receiver::scripted(|request| Reply::status(if request.attempt() < 2 { 503 } else { 204 })).await
+}
+
+#[tokio::test]
+async fn an_event_that_is_not_recorded_is_from_the_attempt_on_that_fails_and_points_at_upstream() {
+    let collector = Collector::grpc().await;
+    let receiver = fails_once().await;
+    let surroundings = traced(&collector).await;
+    surroundings.subscribe(&[subscription("erp", &receiver.url("/"))]);
+    let service = surroundings.start().await;
+    surroundings.publish_with(&event("evt-1"), &[("traceparent", UNRECORDED)]).await;
+    surroundings.results.wait_for_outcome(Outcome::Delivered, 1, GENEROUS).await;
+    let told: Vec<_> = receiver.recorded().iter().map(|it| it.header("traceparent").to_owned()).collect();
+    surroundings.end(service, &[(&receiver, 2)]).await;
+    let trace = collector.trace();
+    assert_ne!(trace.id(), "0af7651916cd43dd8448eb211c80319c");
+    insta::assert_snapshot!(trace.tree(), @"");
+    assert_eq!(told, [UNRECORDED.to_owned(), traceparent(trace.named("POST")[1])], "what was known at that time");
+}
+
+#[tokio::test]
+async fn two_deliveries_that_fail_for_one_event_are_one_trace() {
+    let collector = Collector::grpc().await;
+    let receiver = fails_once().await;
+    let surroundings = traced(&collector).await.set("TRACING__SAMPLE", "0");
+    surroundings.subscribe(&[subscription("crm", &receiver.url("/crm")), subscription("erp", &receiver.url("/erp"))]);
+    let service = surroundings.start().await;
+    surroundings.publish(&event("evt-1")).await;
+    surroundings.results.wait_for_outcome(Outcome::Delivered, 2, GENEROUS).await;
+    surroundings.end(service, &[(&receiver, 4)]).await;
+    let trace = collector.trace();
+    assert_eq!((trace.named("POST").len(), trace.named("wait").len()), (4, 2), "{}", trace.tree());
+}
+
+#[tokio::test]
+async fn nothing_is_recorded_of_what_goes_well_where_the_share_is_zero_or_upstream_records_nothing() {
+    let collector = Collector::grpc().await;
+    let receiver = Receiver::ok().await;
+    let surroundings = traced(&collector).await.set("TRACING__SAMPLE", "0");
+    surroundings.subscribe(&[subscription("erp", &receiver.url("/"))]);
+    let service = surroundings.start().await;
+    surroundings.publish(&event("evt-1")).await;
+    surroundings.publish_with(&event("evt-2"), &[("traceparent", UNRECORDED)]).await;
+    // Upstream records this one: so does docrelay, whatever its own share is.
+    surroundings.publish_with(&event("evt-3"), &[("traceparent", UPSTREAM)]).await;
+    surroundings.results.wait_for_outcome(Outcome::Delivered, 3, GENEROUS).await;
+    let mut told: Vec<_> = receiver.recorded().iter().map(|it| it.header("traceparent").to_owned()).collect();
+    surroundings.end(service, &[(&receiver, 3)]).await;
+    let trace = collector.trace();
+    assert_eq!(trace.id(), "0af7651916cd43dd8448eb211c80319c");
+    told.sort();
+    let mut expected = [String::new(), UNRECORDED.to_owned(), traceparent(trace.named("POST")[0])];
+    expected.sort();
+    assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn a_malformed_traceparent_is_as_if_none_had_come() {
+    let collector = Collector::grpc().await;
+    let receiver = Receiver::ok().await;
+    let surroundings = traced(&collector).await;
+    surroundings.subscribe(&[subscription("erp", &receiver.url("/"))]);
+    let service = surroundings.start().await;
+    let malformed = "00-00000000000000000000000000000000-b7ad6b7169203331-01";
+    surroundings.publish_with(&event("evt-1"), &[("traceparent", malformed), ("tracestate", "vendor=1")]).await;
+    surroundings.results.wait_for_outcome(Outcome::Delivered, 1, GENEROUS).await;
+    let request = receiver.recorded().remove(0);
+    surroundings.end(service, &[(&receiver, 1)]).await;
+    let trace = collector.trace();
+    assert!(trace.tree().starts_with("process "), "{}", trace.tree());
+    assert_eq!(request.header("traceparent"), traceparent(trace.named("POST")[0]));
+    assert_eq!(request.header("tracestate"), "", "it belongs to no trace");
+}
+
+#[tokio::test]
+async fn without_an_endpoint_upstreams_trace_is_passed_on() {
+    let receiver = Receiver::ok().await;
+    let surroundings = crate::support::service::Surroundings::new().await;
+    surroundings.subscribe(&[subscription("erp", &receiver.url("/"))]);
+    let service = surroundings.start().await;
+    surroundings.publish_with(&event("evt-1"), &[("traceparent", UPSTREAM), ("tracestate", "vendor=1")]).await;
+    surroundings.results.wait_for_outcome(Outcome::Delivered, 1, GENEROUS).await;
+    let request = receiver.recorded().remove(0);
+    assert_eq!((request.header("traceparent"), request.header("tracestate")), (UPSTREAM, "vendor=1"));
+    assert_eq!(surroundings.results.traceparents(), [UPSTREAM]);
+    surroundings.end(service, &[(&receiver, 1)]).await;
+}
