@@ -37,9 +37,9 @@ fn json(node: &Yaml<'_>) -> Value {
             for (key, field) in fields {
                 match (key.as_str().expect("keys are text"), json(field)) {
                     ("<<", Value::Object(more)) => merged.extend(more),
-                    ("<<", Value::Array(all)) => all.into_iter().for_each(|more| {
-                        merged.extend(more.as_object().unwrap().clone());
-                    }),
+                    ("<<", Value::Array(all)) => {
+                        merged.extend(all.iter().flat_map(|more| more.as_object().unwrap().clone()));
+                    }
                     (key, field) => {
                         own.insert(key.to_owned(), field);
                     }
