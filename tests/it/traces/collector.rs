@@ -1,6 +1,10 @@
 //! A collector that is not there: the service runs on, says so once, and says once when it is there again.
 
-use std::{net::TcpListener, time::Duration};
+use std::{
+    net::TcpListener,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use docrelay::domain::Outcome;
 use tokio::time::Instant;
@@ -30,15 +34,11 @@ async fn a_collector_that_comes_late_is_missed_once_and_found_once() {
     }
     eventually("a line about the collector", || async { (lines("Spans cannot be exported") > 0).then_some(()) }).await;
     let collector = Collector::grpc_at(free).await;
-    let mut number = 3;
-    eventually("a line about its return", || {
-        number += 1;
-        let event = event(&format!("evt-{number}"));
-        let (surroundings, lines) = (&surroundings, &lines);
-        async move {
-            surroundings.publish(&event).await;
-            (lines("Spans are exported again") > 0).then_some(())
-        }
+    let number = AtomicU32::new(3);
+    eventually("a line about its return", || async {
+        let number = number.fetch_add(1, Ordering::Relaxed);
+        surroundings.publish(&event(&format!("evt-{number}"))).await;
+        (lines("Spans are exported again") > 0).then_some(())
     })
     .await;
     assert!(!collector.spans().is_empty());

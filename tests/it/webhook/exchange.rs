@@ -92,6 +92,8 @@ async fn an_id_that_fits_no_url_is_not_sent() {
         began: tokio::time::Instant::now(),
         at: docrelay::domain::now(),
         body: bytes::Bytes::new(),
+        trace: &docrelay::domain::TraceContext::default(),
+        scope: None,
         trial: None,
         logged_in: None,
     };

@@ -77,6 +77,8 @@ async fn send(client: &Client, subscription: &Subscription) -> Attempt {
             at: now(),
             began: tokio::time::Instant::now(),
             body,
+            trace: &docrelay::domain::TraceContext::default(),
+            scope: None,
             trial: None,
             logged_in: None,
         })
