@@ -4,6 +4,7 @@
 //! it. Until then it is its ids, which cost nothing that would have to be given back. Where nothing is exported or the event
 //! is not recorded, nothing is made at all. opentelemetry stops at this folder's edge.
 
+mod draft;
 mod export;
 mod facts;
 mod names;

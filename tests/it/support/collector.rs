@@ -22,6 +22,16 @@ use tonic::codegen::tokio_stream::wrappers::TcpListenerStream;
 
 use super::receiver::{Receiver, Reply};
 
+/// What a tree shows of each span, unless everything.
+const SHORT: [&str; 6] = [
+    "docrelay.subscription",
+    "docrelay.attempt",
+    "docrelay.outcome",
+    "docrelay.wait",
+    "http.response.status_code",
+    "error.type",
+];
+
 /// Everything that has come so far.
 #[derive(Clone, Default)]
 struct Kept(Arc<Mutex<Inner>>);
@@ -146,8 +156,17 @@ impl Trace {
         found
     }
 
-    /// The trace as text: every span below its parent, with all that it says; what differs from run to run replaced.
+    /// The trace as text: every span below its parent, with what became of it.
     pub(crate) fn tree(&self) -> String {
+        self.drawn(&|name| SHORT.contains(&name))
+    }
+
+    /// The same with everything that a span says; what differs from run to run is replaced, or left out.
+    pub(crate) fn tree_in_full(&self) -> String {
+        self.drawn(&|name| name != "docrelay.wait_ms")
+    }
+
+    fn drawn(&self, is_shown: &dyn Fn(&str) -> bool) -> String {
         let is_here = |id: &[u8]| self.0.iter().any(|span| span.span_id == id);
         let mut roots: Vec<_> = self.0.iter().map(|span| &span.parent_span_id).filter(|id| !is_here(id)).collect();
         roots.sort();
@@ -156,18 +175,18 @@ impl Trace {
         for root in roots {
             let (parent, depth) = if root.is_empty() { ("", 0) } else { ("(upstream)\n", 1) };
             tree.push_str(parent);
-            self.below(root, depth, &mut tree);
+            self.below(root, depth, is_shown, &mut tree);
         }
         tree
     }
 
-    fn below(&self, parent: &[u8], depth: usize, tree: &mut String) {
+    fn below(&self, parent: &[u8], depth: usize, is_shown: &dyn Fn(&str) -> bool, tree: &mut String) {
         let mut children: Vec<_> = self.0.iter().filter(|span| span.parent_span_id == parent).collect();
         // Several deliveries go on at once: one after the other here.
         children.sort_by_key(|span| (attribute(span, "docrelay.subscription"), span.start_time_unix_nano));
         for span in children {
-            write!(tree, "{:depth$}{}", "", line(span), depth = depth * 2).unwrap();
-            self.below(&span.span_id, depth + 1, tree);
+            write!(tree, "{:depth$}{}", "", line(span, is_shown), depth = depth * 2).unwrap();
+            self.below(&span.span_id, depth + 1, is_shown, tree);
         }
     }
 }
@@ -182,9 +201,7 @@ pub(crate) fn attribute(span: &Span, name: &str) -> String {
     span.attributes.iter().find(|attribute| attribute.key == name).map(shown).unwrap_or_default()
 }
 
-fn line(span: &Span) -> String {
-    // The conventions' facts first; what is about the event itself is the same everywhere, and shown where it begins.
-    let is_plain = |name: &str| !matches!(name, "docrelay.event" | "docrelay.event.id" | "docrelay.delivery");
+fn line(span: &Span, is_shown: &dyn Fn(&str) -> bool) -> String {
     let kind = SpanKind::try_from(span.kind).unwrap();
     let kind = kind.as_str_name().trim_start_matches("SPAN_KIND_").to_lowercase();
     let mut line = format!("{} ({kind}", steady(&span.name));
@@ -192,9 +209,9 @@ fn line(span: &Span) -> String {
         line.push_str(", error");
     }
     line.push(')');
-    for attribute in span.attributes.iter().filter(|attribute| is_plain(&attribute.key)) {
+    for attribute in span.attributes.iter().filter(|attribute| is_shown(&attribute.key)) {
         let value = match attribute.key.as_str() {
-            "server.port" | "docrelay.wait_ms" | "messaging.message.body.size" => "N".to_owned(),
+            "server.port" | "messaging.message.body.size" => "N".to_owned(),
             _ => steady(&shown(attribute)),
         };
         write!(line, " {}={value}", attribute.key).unwrap();

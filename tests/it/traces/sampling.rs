@@ -27,7 +27,13 @@ async fn an_event_that_is_not_recorded_is_from_the_attempt_on_that_fails_and_poi
     surroundings.end(service, &[(&receiver, 2)]).await;
     let trace = collector.trace();
     assert_ne!(trace.id(), "0af7651916cd43dd8448eb211c80319c");
-    insta::assert_snapshot!(trace.tree(), @"");
+    insta::assert_snapshot!(trace.tree(), @r"
+    POST (client, error) http.response.status_code=503 docrelay.subscription=erp docrelay.attempt=1 docrelay.outcome=attempt_failed error.type=503 link=0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331
+      wait (internal) docrelay.subscription=erp docrelay.attempt=2 docrelay.wait=retry
+      publish documents.results (producer) docrelay.subscription=erp docrelay.attempt=1 docrelay.outcome=attempt_failed
+      POST (client) http.response.status_code=204 docrelay.subscription=erp docrelay.attempt=2 docrelay.outcome=delivered
+      publish documents.results (producer) docrelay.subscription=erp docrelay.attempt=2 docrelay.outcome=delivered
+    ");
     assert_eq!(told, [UNRECORDED.to_owned(), traceparent(trace.named("POST")[1])], "what was known at that time");
 }
 
