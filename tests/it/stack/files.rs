@@ -85,7 +85,7 @@ fn every_dashboard_and_every_panel_has_an_id_of_its_own() {
             if !ids.insert(panel["id"].as_i64().unwrap()) {
                 problems.push(format!("{file}: two panels have the id {}", panel["id"]));
             }
-            if panel["type"] != "row" && !panel["description"].as_str().is_some_and(|it| !it.is_empty()) {
+            if panel["type"] != "row" && panel["description"].as_str().is_none_or(str::is_empty) {
                 problems.push(format!("{file}: {} has no description", panel["title"]));
             }
         }

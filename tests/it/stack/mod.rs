@@ -77,7 +77,7 @@ fn panels(dashboard: &Value) -> Vec<&Value> {
         .collect()
 }
 
-/// A query in PromQL, and where it stands.
+/// A query in `PromQL`, and where it stands.
 #[derive(Debug, Clone)]
 struct Query {
     place: String,
