@@ -61,7 +61,7 @@ fn reserved_settings_are_refused_until_they_mean_something() {
         ("API__PUBLIC_URL", "https://relay.example"),
         ("RECORD__ENABLED", "true"),
         ("EGRESS__PROXY", "http://proxy:3128"),
-        ("TELEMETRY__SAMPLING", "0.1"),
+        ("FAILED__MAX_BYTES", "0.1"),
     ] {
         let text = only_problem(with(&[(name, value)]));
         assert!(text.contains("not supported yet") && text.contains(name), "{text}");
