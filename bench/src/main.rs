@@ -1,7 +1,6 @@
 //! Runs the benchmark against one private broker. The first part: rounds of docrelay, the bare loop and the loop without
-//! HTTP, in changing order, against one receiver (`summary.json`, `rounds.json`); then what traces cost (`tracing.json`). The
-//! second part: what targets do to each
-//! other (`isolation.json`).
+//! HTTP, in changing order, against one receiver (`summary.json`, `rounds.json`). Then what traces cost (`tracing.json`). The
+//! second part: what targets do to each other (`isolation.json`).
 
 use std::{
     env, fs,

@@ -198,7 +198,7 @@ fn link(upstream: Traceparent) -> Link {
 
 impl Sampler {
     fn new(share: f64, follows_parent: bool) -> Self {
-        /// The ids' last 63 bits are compared, as other implementations do.
+        /// Of the ids' last 64 bits the first 63 are compared, as other implementations do.
         const ALL: u64 = 1 << 63;
         #[expect(
             clippy::cast_possible_truncation,
@@ -251,8 +251,8 @@ mod tests {
         let sampler = Sampler::new(0.25, true);
         let recorded = (0..4000).filter(|_| sampler.take_in(None, now()).is_some()).count();
         assert!((800..1200).contains(&recorded), "{recorded} of 4000");
-        // The last 63 of its bits decide.
-        assert!(sampler.is_recorded(u128::MAX << 62) && !sampler.is_recorded(1 << 63));
+        // The last 64 of its bits decide, but for the very last.
+        assert!(sampler.is_recorded(u128::MAX << 64 | 1) && !sampler.is_recorded(1 << 63));
     }
 
     #[test]
