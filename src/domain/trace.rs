@@ -25,8 +25,14 @@ pub struct Traceparent {
 /// How long a `traceparent` of version 00 is. Later versions may only append to it.
 const LENGTH: usize = 55;
 
-/// Where its trace id stands.
+/// Where its trace id stands,
 const TRACE: std::ops::Range<usize> = 3..35;
+
+/// the span's,
+const SPAN: std::ops::Range<usize> = 36..52;
+
+/// and the flags.
+const FLAGS: std::ops::Range<usize> = 53..55;
 
 impl TraceContext {
     /// What the `traceparent` says; `None` when there is none, or it is malformed.
@@ -53,16 +59,19 @@ impl Traceparent {
     /// a later version than ours what we know of is read.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let ours = text.get(..LENGTH)?;
-        let mut parts = ours.split('-');
-        let mut part = |length: usize| parts.next().filter(|part| part.len() == length).and_then(hex);
-        let (version, trace, span, flags) = (part(2)?, part(32)?, part(16)?, part(2)?);
-        let ends_well = match text.as_bytes().get(LENGTH) {
+        let (ours, more) = text.as_bytes().split_first_chunk::<LENGTH>()?;
+        let number = |digits: std::ops::Range<usize>| ours.get(digits).and_then(hex);
+        if [2, 35, 52].iter().any(|dash| ours.get(*dash) != Some(&b'-')) {
+            return None;
+        }
+        let (version, flags) = (number(0..2)?, number(FLAGS)?);
+        let (high, low, span) = (number(3..19)?, number(19..35)?, number(SPAN)?);
+        let ends_well = match more.first() {
             None => true,
             Some(next) => version > 0 && *next == b'-',
         };
+        let trace = u128::from(high) << 64 | u128::from(low);
         let fits = version != 0xff && ends_well && trace != 0 && span != 0;
-        let span = u64::try_from(span).ok()?;
         fits.then_some(Self { trace, span, is_sampled: flags & 1 == 1 })
     }
 }
@@ -70,19 +79,35 @@ impl Traceparent {
 impl fmt::Display for Traceparent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { trace, span, is_sampled } = self;
-        write!(f, "00-{trace:032x}-{span:016x}-{:02x}", u8::from(*is_sampled))
+        // By hand: each event that is recorded writes some of them.
+        let mut text = *b"00-................................-................-00";
+        digits(*trace, text.get_mut(TRACE).unwrap_or_default());
+        digits(u128::from(*span), text.get_mut(SPAN).unwrap_or_default());
+        digits(u128::from(*is_sampled), text.get_mut(FLAGS).unwrap_or_default());
+        f.write_str(str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
 
-/// A number in lower-case hex. Signs and capitals are none.
-fn hex(digits: &str) -> Option<u128> {
-    digits.bytes().try_fold(0, |number: u128, digit| {
+/// Writes a number in lower-case hex, its last digits.
+fn digits(number: u128, into: &mut [u8]) {
+    let mut bytes = number.to_be_bytes().into_iter().rev();
+    let digit = |half: u8| if half < 10 { b'0' + half } else { b'a' + half - 10 };
+    for pair in into.rchunks_exact_mut(2) {
+        if let ([high, low], Some(byte)) = (pair, bytes.next()) {
+            (*high, *low) = (digit(byte >> 4), digit(byte & 0xf));
+        }
+    }
+}
+
+/// A number of at most 16 digits in lower-case hex. Signs and capitals are none.
+fn hex(digits: &[u8]) -> Option<u64> {
+    digits.iter().try_fold(0, |number: u64, digit| {
         let digit = match digit {
             b'0'..=b'9' => digit - b'0',
             b'a'..=b'f' => digit - b'a' + 10,
             _ => return None,
         };
-        Some((number << 4) | u128::from(digit))
+        Some((number << 4) | u64::from(digit))
     })
 }
 

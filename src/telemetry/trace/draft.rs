@@ -74,7 +74,6 @@ impl Draft {
         }
         self.add(names::DOCUMENT, event.document.shared());
         self.add(names::EVENT, event.name().as_str());
-        self.add(names::EVENT_ID, event.id.shared());
     }
 
     pub(super) fn delivery(&mut self, subscription: &SubscriptionId, delivery: DeliveryId, attempt: u32) {

@@ -204,6 +204,7 @@ impl Facts {
         if let Some(event) = processed.event {
             span.add(names::MESSAGE_ID, event.id.shared());
             span.event(event);
+            span.add(names::EVENT_ID, event.id.shared());
         }
         match processed.end {
             ProcessEnd::Settled(fan_out) => span.add(names::FAN_OUT, i64::from(fan_out)),
@@ -229,14 +230,10 @@ impl Facts {
         match published {
             Published::Result(result) => {
                 span.organization(&result.organization);
-                if let Some(document) = &result.document {
-                    span.add(names::DOCUMENT, document.shared());
-                }
                 if let Some(subscription) = &result.subscription {
                     span.add(names::SUBSCRIPTION, subscription.shared());
                 }
-                if let Some(delivery) = result.delivery {
-                    span.add(names::DELIVERY, delivery.to_string());
+                if result.delivery.is_some() {
                     span.add(names::ATTEMPT, i64::from(result.attempt));
                 }
                 span.add(names::OUTCOME, result.outcome.as_str());
@@ -244,7 +241,6 @@ impl Facts {
             Published::Disabled(disabled) => {
                 span.organization(&disabled.organization);
                 span.add(names::SUBSCRIPTION, disabled.subscription.shared());
-                span.add(names::DELIVERY, disabled.cause.to_string());
                 span.add(names::OUTCOME, "subscription_disabled");
             }
         }
