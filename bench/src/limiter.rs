@@ -83,7 +83,7 @@ impl Figures {
 /// How long it will take, about.
 #[must_use]
 pub fn estimate(stage: &Stage<'_>) -> Duration {
-    3 * (stage.seconds(20, 5) + Duration::from_secs(8)) + stage.seconds(50, 20) + Duration::from_secs(8)
+    3 * (stage.seconds(60, 5) + Duration::from_secs(8)) + stage.seconds(50, 20) + Duration::from_secs(8)
 }
 
 /// Runs all of it.
@@ -94,7 +94,7 @@ pub async fn runs(stage: &Stage<'_>) -> Result<Vec<Row>> {
     println!("\nlimiter: requests above the bound in any window; share of the allowed rate that was used");
     let mut rows = Vec::new();
     for replicas in [1, 2, 4] {
-        rows.extend(run(stage, replicas, stage.seconds(20, 5)).await?);
+        rows.extend(run(stage, replicas, stage.seconds(60, 5)).await?);
     }
     rows.extend(run(stage, 0, stage.seconds(50, 20)).await?);
     Ok(rows)
