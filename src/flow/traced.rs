@@ -21,12 +21,18 @@ pub(super) struct Seen {
 }
 
 impl<C: Courier> Flow<C> {
-    /// An event comes in: if it is recorded, what belongs to it from here on belongs to its span. What comes back from a
-    /// delay queue belongs to the span of its event already.
+    /// An event comes in: if it is recorded, what belongs to it from here on belongs to its span. If it is not, its context
+    /// says so, whatever upstream does. What comes back from a delay queue belongs to the span of its event already.
     pub(super) fn take_in(&self, source: Source, properties: &mut Properties) -> Option<Begun> {
         let begun = match source {
-            Source::Events => self.tracer.take_in(&properties.trace, now())?,
+            Source::Events => self.tracer.take_in(&properties.trace, now()),
             Source::Due => return None,
+        };
+        let Some(begun) = begun else {
+            if self.tracer.is_on() {
+                properties.trace.clear_sampled();
+            }
+            return None;
         };
         // Without a trace that it belongs to a state means nothing.
         let state = properties.trace.parse().and_then(|_| properties.trace.tracestate.take());

@@ -1,12 +1,13 @@
 //! Which events are recorded, and what becomes of those that are not.
 
-use docrelay::domain::Outcome;
+use docrelay::domain::{DocumentEvent, Outcome};
+use serde_json::json;
 
 use super::{UNRECORDED, UPSTREAM, traced};
 use crate::support::{
     collector::{Collector, traceparent},
     receiver::{Receiver, Reply},
-    service::{GENEROUS, event, subscription},
+    service::{GENEROUS, event, subscription, with},
 };
 
 /// Fails once for each delivery.
@@ -71,6 +72,40 @@ async fn nothing_is_recorded_of_what_goes_well_where_the_share_is_zero_or_upstre
     let mut expected = [String::new(), UNRECORDED.to_owned(), traceparent(trace.named("POST")[0])];
     expected.sort();
     assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn a_sampler_that_does_not_ask_upstream_leaves_out_what_upstream_records_until_it_fails() {
+    let collector = Collector::grpc().await;
+    let (good, shaky) = (Receiver::ok().await, fails_once().await);
+    let sampler = [("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "0")];
+    let surroundings = sampler.iter().fold(traced(&collector).await, |it, (name, value)| it.set(name, value));
+    let shaky_one = with(subscription("crm", &shaky.url("/")), json!({"inboxes": ["shaky"]}));
+    let good_one = with(subscription("erp", &good.url("/")), json!({"inboxes": ["good"]}));
+    surroundings.subscribe(&[shaky_one, good_one]);
+    let service = surroundings.start().await;
+    for inbox in ["good", "shaky"] {
+        let event = DocumentEvent { inbox: Some(inbox.parse().unwrap()), ..event(&format!("evt-{inbox}")) };
+        surroundings.publish_with(&event, &[("traceparent", UPSTREAM)]).await;
+    }
+    surroundings.results.wait_for_outcome(Outcome::Delivered, 2, GENEROUS).await;
+    let told = good.recorded()[0].header("traceparent").to_owned();
+    let (first, second) = (shaky.recorded()[0].clone(), shaky.recorded()[1].clone());
+    let results = surroundings.results.traceparents();
+    surroundings.end(service, &[(&good, 1), (&shaky, 2)]).await;
+    // The only trace is that of the attempt that failed: nothing stands in upstream's.
+    let trace = collector.trace();
+    insta::assert_snapshot!(trace.tree(), @r"
+    POST (client, error) http.response.status_code=503 docrelay.subscription=crm docrelay.attempt=1 docrelay.outcome=attempt_failed error.type=503 link=0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331
+      wait (internal) docrelay.subscription=crm docrelay.attempt=2 docrelay.wait=retry
+      publish documents.results (producer) docrelay.subscription=crm docrelay.attempt=1 docrelay.outcome=attempt_failed
+      POST (client) http.response.status_code=204 docrelay.subscription=crm docrelay.attempt=2 docrelay.outcome=delivered
+      publish documents.results (producer) docrelay.subscription=crm docrelay.attempt=2 docrelay.outcome=delivered
+    ");
+    // Whoever comes after is not told that docrelay records it.
+    assert_eq!((told.as_str(), first.header("traceparent")), (UNRECORDED, UNRECORDED));
+    assert_eq!(second.header("traceparent"), traceparent(trace.named("POST")[1]));
+    assert!(results.iter().any(|it| it == UNRECORDED) && !results.iter().any(|it| it == UPSTREAM), "{results:?}");
 }
 
 #[tokio::test]
