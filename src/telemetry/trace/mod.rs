@@ -258,23 +258,24 @@ mod tests {
     #[test]
     fn what_finds_no_room_is_counted_and_forgotten() {
         let queue = Queue::new(5, 2);
-        let facts = Facts::new("q", "r");
-        let span = || facts.published(Begun::root(now()), now(), Published::Disabled(&disabled()), true);
         for _ in 0..7 {
             queue.push(span());
         }
         assert_eq!(queue.dropped(), 2);
+        assert_eq!(queue.batches(), 3);
         let batches: Vec<_> = std::iter::from_fn(|| queue.take(true)).map(|batch| batch.len()).collect();
         assert_eq!((batches.as_slice(), queue.take(true).is_none()), (&[2, 2, 1][..], true));
         queue.push(span());
         assert!(queue.take(false).is_none() && queue.take(true).is_some());
     }
 
-    fn disabled() -> crate::domain::SubscriptionDisabled {
+    /// Any span.
+    pub(super) fn span() -> SpanData {
         let (event, subscription) = ("e".parse().unwrap(), "s".parse().unwrap());
         let cause = crate::domain::DeliveryId::of(&event, &subscription);
         let (organization, reason) = ("acme".parse().unwrap(), crate::domain::FailureKind::Gone);
-        crate::domain::SubscriptionDisabled { subscription, organization, reason, at: now(), cause }
+        let disabled = crate::domain::SubscriptionDisabled { subscription, organization, reason, at: now(), cause };
+        Facts::new("q", "r").published(Begun::root(now()), now(), Published::Disabled(&disabled), true)
     }
 
     #[test]
