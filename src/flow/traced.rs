@@ -106,21 +106,27 @@ impl<C: Courier> Flow<C> {
         }
         published
     }
-}
 
-/// An attempt was made, and it is decided what follows. One that failed makes its event one that is recorded.
-pub(super) fn tried(
-    work: &Work,
-    seen: Seen,
-    subscription: &Subscription,
-    (delivery, number): (DeliveryId, u32),
-    attempt: &Attempt,
-    outcome: Outcome,
-) {
-    let Seen { scope: Some(scope), waited } = seen else { return };
-    let tried = Tried { event: &work.event, subscription, delivery, number, attempt, outcome, waited };
-    if let Some(late) = scope.tried(&tried, &work.trace, work.late.get()) {
-        // Set already only if another attempt failed, and then none is given.
-        drop(work.late.set(late));
+    /// An attempt was made, and it is decided what follows. One that failed makes its event one that is recorded: it is
+    /// counted after that, so that the figures lead to its trace.
+    pub(super) fn attempt_made(
+        &self,
+        work: &Work,
+        seen: Seen,
+        subscription: &Subscription,
+        (delivery, number): (DeliveryId, u32),
+        attempt: &Attempt,
+        outcome: Outcome,
+    ) {
+        let Seen { scope, waited } = seen;
+        if let Some(scope) = scope {
+            let tried = Tried { event: &work.event, subscription, delivery, number, attempt, outcome, waited };
+            if let Some(late) = scope.tried(&tried, &work.trace, work.late.get()) {
+                // Set already only if another attempt failed, and then none is given.
+                drop(work.late.set(late));
+            }
+        }
+        self.metrics.attempt_made(subscription, &attempt.answer, attempt.latency, work.context());
     }
 }
+

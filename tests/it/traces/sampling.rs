@@ -7,6 +7,7 @@ use super::{UNRECORDED, UPSTREAM, traced};
 use crate::support::{
     collector::{Collector, traceparent},
     receiver::{Receiver, Reply},
+    scrape::Scraped,
     service::{GENEROUS, event, subscription, with},
 };
 
@@ -36,6 +37,22 @@ async fn an_event_that_is_not_recorded_is_from_the_attempt_on_that_fails_and_poi
       publish documents.results (producer) docrelay.subscription=erp docrelay.attempt=2 docrelay.outcome=delivered
     ");
     assert_eq!(told, [UNRECORDED.to_owned(), traceparent(trace.named("POST")[1])], "what was known at that time");
+}
+
+#[tokio::test]
+async fn the_figures_of_an_attempt_that_fails_lead_to_the_trace_that_begins_with_it() {
+    let collector = Collector::grpc().await;
+    let receiver = Receiver::scripted(|_| Reply::status(503)).await;
+    let surroundings = traced(&collector).await.set("TRACING__SAMPLE", "0");
+    surroundings.subscribe(&[with(subscription("erp", &receiver.url("/")), json!({"retry": {"max_attempts": 1}}))]);
+    let service = surroundings.start().await;
+    surroundings.publish(&event("evt-1")).await;
+    surroundings.results.wait_for_outcome(Outcome::Exhausted, 1, GENEROUS).await;
+    let scraped = Scraped::open(service.admin).await;
+    surroundings.end(service, &[(&receiver, 1)]).await;
+    let exemplars: Vec<_> = scraped.samples.iter().filter_map(|sample| sample.exemplar.as_ref()).collect();
+    assert_eq!(exemplars.len(), 1, "that of the attempt's duration: {exemplars:?}");
+    assert_eq!(exemplars[0]["trace_id"], collector.trace().id());
 }
 
 #[tokio::test]
