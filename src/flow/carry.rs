@@ -237,8 +237,10 @@ impl<C: Courier> Flow<C> {
         }
     }
 
-    /// A defect ends the delivery that it happened in, and touches nothing else.
-    pub(super) async fn conclude_panicked(&self, work: &Work, owed: Owed) -> Carried {
+    /// A defect ends the delivery that it happened in, and touches nothing else. `owed` is as it was when it began: what it
+    /// waited for is told already if its attempt began.
+    pub(super) async fn conclude_panicked(&self, work: &Work, mut owed: Owed) -> Carried {
+        owed.waiting_since = None;
         let id = DeliveryId::of(&work.event.id, &owed.subscription);
         self.metrics.panicked(id, work.context());
         let key = StayKey { delivery: id, hop: owed.hop };

@@ -288,6 +288,13 @@ pub(super) fn tried(begun: Begun, tried: &Tried<'_>) -> SpanData {
     span.until(tried.attempt.started_at.after(tried.attempt.latency))
 }
 
+/// An attempt that a defect ended: what it was about is lost.
+pub(super) fn untold(begun: Begun, until: Timestamp) -> SpanData {
+    let mut span = Draft::new(begun, "attempt", SpanKind::Internal);
+    span.failed(FailureKind::Internal.as_str().into());
+    span.until(until)
+}
+
 pub(super) fn waited(begun: Begun, until: Timestamp, waited: &Waited<'_>) -> SpanData {
     let mut span = Draft::new(Begun { at: waited.since, ..begun }, "wait", SpanKind::Internal);
     span.event(waited.event);

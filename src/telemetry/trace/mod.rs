@@ -227,6 +227,7 @@ impl Sampler {
 
 #[cfg(test)]
 mod tests {
+    use opentelemetry::trace::Status;
     use proptest::prelude::*;
 
     use super::*;
@@ -267,6 +268,23 @@ mod tests {
         assert_eq!((batches.as_slice(), queue.take(true).is_none()), (&[2, 2, 1][..], true));
         queue.push(span());
         assert!(queue.take(false).is_none() && queue.take(true).is_some());
+    }
+
+    #[test]
+    fn an_attempt_that_a_defect_ends_is_told_as_failed_if_its_event_is_recorded() {
+        let queue = Arc::new(Queue::new(9, 9));
+        let (sampler, facts) = (Sampler::new(1.0, true), Facts::new("q", "r"));
+        let tracer = Tracer(Some(Arc::new(Recorder { sampler, facts, queue: Arc::clone(&queue) })));
+        for parent in [UPSTREAM, Traceparent { is_sampled: false, ..UPSTREAM }] {
+            let context = TraceContext { traceparent: Some(parent.to_string()), tracestate: None };
+            let scope = tracer.attempt(&context).unwrap();
+            drop(scope.aside(Within::LinkSigning));
+            drop(scope);
+        }
+        let told = queue.take(true).unwrap();
+        let names: Vec<_> = told.iter().map(|span| span.name.as_ref()).collect();
+        assert_eq!((names.as_slice(), told[0].parent_span_id), (&["sign link", "attempt"][..], told[1].span_context.span_id()));
+        assert_eq!((told[1].parent_span_id, &told[1].status), (SpanId::from(8), &Status::error("")));
     }
 
     /// Any span.
