@@ -168,11 +168,12 @@ impl<C: Courier> Flow<C> {
         owed.attempts += u32::from(!matches!(attempt.answer, Answer::Unsendable { .. }));
         let now = now();
         let step = decide::after_attempt(owed.attempts, &attempt.answer, age(work, now), &subscription.retry);
-        self.attempt_made(work, seen, subscription, made, &attempt, step.outcome());
+        let is_left_out = self.attempt_made(work, seen, subscription, made, &attempt, step.outcome());
         match step {
             Step::End(ending) => {
                 let disables = decide::disables(&attempt.answer, subscription);
                 let told = Told::after_attempt(owed, subscription.clone(), ending, attempt);
+                let told = Told { is_left_out, ..told };
                 if disables {
                     return Box::pin(self.conclude_gone(work, stay, told, subscription, now)).await;
                 }

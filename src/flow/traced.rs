@@ -108,7 +108,7 @@ impl<C: Courier> Flow<C> {
     }
 
     /// An attempt was made, and it is decided what follows. One that failed makes its event one that is recorded: it is
-    /// counted after that, so that the figures lead to its trace.
+    /// counted after that, so that the figures lead to its trace. Says whether it is left out of what is recorded.
     pub(super) fn attempt_made(
         &self,
         work: &Work,
@@ -117,16 +117,20 @@ impl<C: Courier> Flow<C> {
         (delivery, number): (DeliveryId, u32),
         attempt: &Attempt,
         outcome: Outcome,
-    ) {
+    ) -> bool {
         let Seen { scope, waited } = seen;
+        let mut is_left_out = false;
         if let Some(scope) = scope {
             let tried = Tried { event: &work.event, subscription, delivery, number, attempt, outcome, waited };
+            is_left_out = scope.is_left_out(&tried);
             if let Some(late) = scope.tried(&tried, &work.trace, work.late.get()) {
                 // Set already only if another attempt failed, and then none is given.
                 drop(work.late.set(late));
             }
         }
-        self.metrics.attempt_made(subscription, &attempt.answer, attempt.latency, work.context());
+        let context = work.context_of(is_left_out);
+        self.metrics.attempt_made(subscription, &attempt.answer, attempt.latency, context);
+        is_left_out
     }
 }
 

@@ -1,5 +1,7 @@
 //! Which events are recorded, and what becomes of those that are not.
 
+use std::time::Duration;
+
 use docrelay::domain::{DocumentEvent, Outcome};
 use serde_json::json;
 
@@ -67,6 +69,30 @@ async fn two_deliveries_that_fail_for_one_event_are_one_trace() {
     surroundings.end(service, &[(&receiver, 4)]).await;
     let trace = collector.trace();
     assert_eq!((trace.named("POST").len(), trace.named("wait").len()), (4, 2), "{}", trace.tree());
+}
+
+#[tokio::test]
+async fn a_delivery_that_goes_well_beside_one_that_fails_stays_out_of_its_trace() {
+    let collector = Collector::grpc().await;
+    // It answers long after the other one has failed; both have begun before.
+    let good = Receiver::scripted(|_| Reply::ok().after(Duration::from_millis(300))).await;
+    let bad = Receiver::scripted(|_| Reply::status(503)).await;
+    let surroundings = traced(&collector).await;
+    let once = json!({"retry": {"max_attempts": 1}});
+    surroundings.subscribe(&[subscription("crm", &good.url("/")), with(subscription("erp", &bad.url("/")), once)]);
+    let service = surroundings.start().await;
+    surroundings.publish_with(&event("evt-1"), &[("traceparent", UNRECORDED)]).await;
+    surroundings.results.wait_for_outcome(Outcome::Delivered, 1, GENEROUS).await;
+    let results = surroundings.results.traceparents();
+    surroundings.end(service, &[(&good, 1), (&bad, 1)]).await;
+    let trace = collector.trace();
+    insta::assert_snapshot!(trace.tree(), @r"
+    POST (client, error) http.response.status_code=503 docrelay.subscription=erp docrelay.attempt=1 docrelay.outcome=exhausted error.type=503 link=0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331
+      publish documents.results (producer) docrelay.subscription=erp docrelay.attempt=1 docrelay.outcome=exhausted
+    ");
+    let published: Vec<_> =
+        collector.spans().iter().filter(|span| span.name.starts_with("publish")).map(traceparent).collect();
+    assert_eq!(results, [published[0].clone(), UNRECORDED.to_owned()]);
 }
 
 #[tokio::test]
