@@ -75,6 +75,9 @@ impl Tracer {
         broker: &BrokerConfig,
         stop: CancellationToken,
     ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), TracingError> {
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
         let mut run = None;
         let mut tracer = Self::default();
         if let Some(endpoint) = &config.endpoint {
