@@ -4,7 +4,10 @@
 use std::{sync::Arc, time::Duration};
 
 use opentelemetry::KeyValue;
-use opentelemetry_otlp::{ExporterBuildError, SpanExporter as Otlp, WithExportConfig as _};
+use opentelemetry_otlp::{
+    ExporterBuildError, SpanExporter as Otlp, WithExportConfig as _, WithTonicConfig as _,
+    tonic_types::transport::ClientTlsConfig,
+};
 use opentelemetry_sdk::{
     Resource,
     trace::{SpanData, SpanExporter},
@@ -24,11 +27,16 @@ const LAST_SPANS: Duration = Duration::from_secs(2);
 #[error("spans cannot be exported to tracing.endpoint: {0}")]
 pub struct TracingError(#[from] ExporterBuildError);
 
-/// What sends by the settings' protocol. The environment's headers, deadline and certificates are read by opentelemetry
-/// itself. Needs a runtime.
+/// What sends by the settings' protocol. The environment's headers and deadline are read by opentelemetry itself; certificates
+/// are checked against those that the system trusts. Needs a runtime.
 pub(super) fn exporter(endpoint: &str, config: &TracingConfig) -> Result<Otlp, TracingError> {
     let mut exporter = match config.protocol {
-        TracingProtocol::Grpc => Otlp::builder().with_tonic().with_endpoint(endpoint).build()?,
+        TracingProtocol::Grpc => {
+            let grpc = Otlp::builder().with_tonic().with_endpoint(endpoint);
+            // By itself it would trust nobody.
+            let trusting = ClientTlsConfig::new().with_enabled_roots();
+            if endpoint.starts_with("https:") { grpc.with_tls_config(trusting).build()? } else { grpc.build()? }
+        }
         TracingProtocol::Http => {
             let http = Otlp::builder().with_http().with_protocol(opentelemetry_otlp::Protocol::HttpBinary);
             http.with_endpoint(endpoint).build()?

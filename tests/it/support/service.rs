@@ -322,9 +322,9 @@ fn config(settings: &BTreeMap<&'static str, String>) -> docrelay::config::Config
     docrelay::config::load(&[], environment).unwrap()
 }
 
-/// The variable of a setting. Those of OpenTelemetry are set by their own names.
+/// The variable of a setting. Those of others are set by their own names.
 fn variable(key: &str) -> String {
-    if key.starts_with("OTEL_") { key.to_owned() } else { format!("DOCRELAY__{key}") }
+    if key.starts_with("OTEL_") || key == "SSL_CERT_FILE" { key.to_owned() } else { format!("DOCRELAY__{key}") }
 }
 
 async fn declare(url: &str, config: &BrokerConfig) -> Topology {
