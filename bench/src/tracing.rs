@@ -7,6 +7,7 @@ use std::{
     convert::Infallible,
     fs,
     net::Ipv4Addr,
+    ops::RangeInclusive,
     path::PathBuf,
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -109,14 +110,22 @@ async fn round(bench: &mut Bench, number: usize) -> Result<Vec<(Loop, Measured, 
             which = format!("{which:?}"),
         );
         let events = (WARM_UP + bench.events) as u64;
-        match which {
-            Loop::Traced(100) => ensure!(spans <= SPANS * events, "{spans} spans of {events} events"),
-            Loop::Traced(_) => {}
-            Loop::Docrelay | Loop::Bare | Loop::WithoutHttp => ensure!(spans == 0, "{spans} spans came from nowhere"),
-        }
+        ensure!(expected(which, events).contains(&spans), "{which:?}: {spans} spans of {events} events");
         round.push((which, measured, spans));
     }
     Ok(round)
+}
+
+/// How many spans are believed: what nobody exports costs nothing.
+fn expected(which: Loop, events: u64) -> RangeInclusive<u64> {
+    let all = SPANS * events;
+    match which {
+        // A hundredth may be dropped where a queue was full.
+        Loop::Traced(100) => all - all / 100..=all,
+        // Which events are recorded is left to chance.
+        Loop::Traced(share) => all * u64::from(share) / 200..=all * u64::from(share) / 50,
+        Loop::Docrelay | Loop::Bare | Loop::WithoutHttp => 0..=0,
+    }
 }
 
 fn report(wanted: &Wanted, rounds: &[Vec<(Loop, Measured, u64)>]) -> Result<()> {

@@ -34,6 +34,9 @@ pub fn run(
         }
     };
     write!(out, "# The settings in force, secrets hidden.\n{}", config::render(&config))?;
+    for warning in &config.tracing.warnings {
+        writeln!(out, "\n# Warning: {warning}")?;
+    }
     // Both, so that all that is wrong is told at once.
     let artifacts_are_sound = artifacts(&config, out)?;
     Ok(subscriptions(&config, out)? && artifacts_are_sound)
@@ -134,6 +137,15 @@ mod tests {
         let (is_well, out) = check("subscriptions: []", &variables);
         assert!(is_well && out.contains("# Warning: ") && out.contains("12 hours"), "{out}");
         assert!(!out.contains("hunter2"), "{out}");
+    }
+
+    #[test]
+    fn it_tells_which_variables_of_opentelemetry_are_ignored() {
+        let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://tempo:4317"), ("OTEL_TRACES_SAMPLER", "jaeger_remote")];
+        let mut out = Vec::new();
+        run(&[], variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter(), &mut out).unwrap();
+        let out = String::from_utf8(out).unwrap();
+        assert!(out.contains("# Warning: The variable OTEL_TRACES_SAMPLER is ignored: expected always_on"), "{out}");
     }
 
     #[test]

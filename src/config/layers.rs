@@ -111,7 +111,7 @@ fn file_layer(path: &Path, known: &BTreeSet<String>, problems: &mut Problems) ->
 
 /// What OpenTelemetry's variables say about settings of ours.
 fn otel_layer(environment: &[(String, String)]) -> Layer {
-    let found = check::tracing::variables(environment).into_iter();
+    let found = check::otel::Variables::read(environment).settings.into_iter();
     Layer(
         found.map(|(key, name, text)| (key.to_owned(), Value::new(Some(&format!("variable {name}")), text))).collect(),
     )

@@ -23,6 +23,8 @@ pub struct TracingConfig {
     pub batch: usize,
     /// How long a span waits for others to be sent together.
     pub delay: Duration,
+    /// Which of OpenTelemetry's variables are ignored, and why: one line each.
+    pub warnings: Vec<String>,
 }
 
 /// `tracing.protocol`

@@ -52,6 +52,13 @@ impl TraceContext {
     pub fn sampled_trace_id(&self) -> Option<&str> {
         self.parse().filter(|parent| parent.is_sampled).and_then(|_| self.traceparent.as_deref()?.get(TRACE))
     }
+
+    /// Says from here on that the trace is not recorded. The span stays the one that it names: there is none in between.
+    pub fn clear_sampled(&mut self) {
+        if let Some(parent) = self.parse().filter(|parent| parent.is_sampled) {
+            self.traceparent = Some(Traceparent { is_sampled: false, ..parent }.to_string());
+        }
+    }
 }
 
 impl Traceparent {
@@ -172,6 +179,11 @@ mod tests {
         assert_eq!((context(GOOD).trace_id(), context(GOOD).sampled_trace_id()), (id, id));
         let unrecorded = context(&GOOD.replace("-01", "-00"));
         assert_eq!((unrecorded.trace_id(), unrecorded.sampled_trace_id()), (id, None));
+        for (before, after) in [(GOOD, &*GOOD.replace("-01", "-00")), ("malformed-01", "malformed-01")] {
+            let mut cleared = context(before);
+            cleared.clear_sampled();
+            assert_eq!(cleared.traceparent.as_deref(), Some(after));
+        }
     }
 
     proptest! {

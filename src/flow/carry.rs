@@ -19,7 +19,7 @@ use super::{
     ports::{Courier, Sending},
     register::{Entered, Stay, StayKey},
     settle::Told,
-    traced::{self, Seen},
+    traced::Seen,
     turn::{self, Places, Turn},
 };
 use crate::{
@@ -139,7 +139,6 @@ impl<C: Courier> Flow<C> {
             let attempt = self.attempt(work, subscription, (id, number), place, login, seen.scope.as_ref());
             watched(pin!(attempt), is_slow.then_some(receipt)).await
         };
-        self.metrics.attempt_made(subscription, &attempt.answer, attempt.latency, work.context());
         let is_probe = permit.is_probe();
         let health = permit.finished(turn::heard(&attempt));
         if let Answer::None { kind, .. } = &attempt.answer
@@ -147,7 +146,7 @@ impl<C: Courier> Flow<C> {
             && decide::spends_nothing(*kind, health, is_probe, (owed.attempts, subscription.retry.max_attempts))
         {
             owed.last_error = Some(*kind);
-            traced::tried(work, seen, subscription, (id, number), &attempt, Outcome::Deferred);
+            self.attempt_made(work, seen, subscription, (id, number), &attempt, Outcome::Deferred);
             let wait = lane::hold_for(age(work, now()), self.settings.delay_unit);
             return self.wait_for_a_turn(work, stay, owed, subscription, Park { wait, down: true });
         }
@@ -169,11 +168,12 @@ impl<C: Courier> Flow<C> {
         owed.attempts += u32::from(!matches!(attempt.answer, Answer::Unsendable { .. }));
         let now = now();
         let step = decide::after_attempt(owed.attempts, &attempt.answer, age(work, now), &subscription.retry);
-        traced::tried(work, seen, subscription, made, &attempt, step.outcome());
+        let is_left_out = self.attempt_made(work, seen, subscription, made, &attempt, step.outcome());
         match step {
             Step::End(ending) => {
                 let disables = decide::disables(&attempt.answer, subscription);
                 let told = Told::after_attempt(owed, subscription.clone(), ending, attempt);
+                let told = Told { is_left_out, ..told };
                 if disables {
                     return Box::pin(self.conclude_gone(work, stay, told, subscription, now)).await;
                 }
@@ -238,8 +238,10 @@ impl<C: Courier> Flow<C> {
         }
     }
 
-    /// A defect ends the delivery that it happened in, and touches nothing else.
-    pub(super) async fn conclude_panicked(&self, work: &Work, owed: Owed) -> Carried {
+    /// A defect ends the delivery that it happened in, and touches nothing else. `owed` is as it was when it began: what it
+    /// waited for is told already if its attempt began.
+    pub(super) async fn conclude_panicked(&self, work: &Work, mut owed: Owed) -> Carried {
+        owed.waiting_since = None;
         let id = DeliveryId::of(&work.event.id, &owed.subscription);
         self.metrics.panicked(id, work.context());
         let key = StayKey { delivery: id, hop: owed.hop };

@@ -55,6 +55,11 @@ impl Work {
         self.late.get().unwrap_or(&self.trace)
     }
 
+    /// The same for a delivery, which may be left out of what is recorded: a trace that began late is that of others then.
+    pub(crate) fn context_of(&self, is_left_out: bool) -> &TraceContext {
+        if is_left_out { &self.trace } else { self.context() }
+    }
+
     /// The body of a payload for one delivery, rendered once for all that share it.
     pub(crate) fn body(
         &self,

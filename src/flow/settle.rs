@@ -48,19 +48,21 @@ pub(super) struct Told {
     error: Option<(FailureKind, String)>,
     attempt: Option<Attempt>,
     next_attempt_at: Option<Timestamp>,
+    /// It went well and is not recorded, whatever became of the event's other deliveries.
+    pub(super) is_left_out: bool,
 }
 
 impl Told {
     /// The end of a delivery without another attempt.
     pub(super) fn without_attempt(owed: Owed, subscription: Option<Arc<Subscription>>, ending: Ending) -> Self {
         let Ending { outcome, error } = ending;
-        Self { owed, subscription, outcome, error, attempt: None, next_attempt_at: None }
+        Self { owed, subscription, outcome, error, attempt: None, next_attempt_at: None, is_left_out: false }
     }
 
     /// The end of a delivery by an attempt.
     pub(super) fn after_attempt(owed: Owed, subscription: Arc<Subscription>, ending: Ending, attempt: Attempt) -> Self {
         let Ending { outcome, error } = ending;
-        Self { owed, subscription: Some(subscription), outcome, error, attempt: Some(attempt), next_attempt_at: None }
+        Self { owed, subscription: Some(subscription), outcome, error, attempt: Some(attempt), next_attempt_at: None, is_left_out: false }
     }
 
     /// An attempt that failed; another one is due.
@@ -78,6 +80,7 @@ impl Told {
             error: Some(error),
             attempt: Some(attempt),
             next_attempt_at: Some(next),
+            is_left_out: false,
         }
     }
 
@@ -91,6 +94,7 @@ impl Told {
             error,
             attempt: None,
             next_attempt_at: Some(next),
+            is_left_out: false,
         }
     }
 
@@ -104,9 +108,10 @@ impl<C: Courier> Flow<C> {
     /// A delivery is over: tells upstream. The one place through which every final goes.
     pub(super) async fn conclude(&self, work: &Work, stay: Stay, mut told: Told) -> Carried {
         self.wait_ends(work, &mut told.owed);
+        let context = work.context_of(told.is_left_out);
         let result = result(work, &stay, told);
-        self.metrics.told(&result, age(work, now()), work.context());
-        let Ok(proof) = self.publish_result(&result, work.context()).await else { return Carried::LeftToBroker };
+        self.metrics.told(&result, age(work, now()), context);
+        let Ok(proof) = self.publish_result(&result, context).await else { return Carried::LeftToBroker };
         let key = stay.key();
         stay.settle(&proof);
         Carried::Settled(key, proof)
@@ -288,7 +293,7 @@ fn about_event(work: &Work, outcome: Outcome) -> DeliveryResult {
 }
 
 fn result(work: &Work, stay: &Stay, told: Told) -> DeliveryResult {
-    let Told { owed, subscription, outcome, error, attempt, next_attempt_at } = told;
+    let Told { owed, subscription, outcome, error, attempt, next_attempt_at, is_left_out: _ } = told;
     let (kind, error_text) = error.map_or((None, String::new()), |(kind, text)| (Some(kind.as_str()), text));
     let mut result = DeliveryResult {
         delivery: Some(stay.key().delivery),

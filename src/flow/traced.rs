@@ -21,12 +21,18 @@ pub(super) struct Seen {
 }
 
 impl<C: Courier> Flow<C> {
-    /// An event comes in: if it is recorded, what belongs to it from here on belongs to its span. What comes back from a
-    /// delay queue belongs to the span of its event already.
+    /// An event comes in: if it is recorded, what belongs to it from here on belongs to its span. If it is not, its context
+    /// says so, whatever upstream does. What comes back from a delay queue belongs to the span of its event already.
     pub(super) fn take_in(&self, source: Source, properties: &mut Properties) -> Option<Begun> {
         let begun = match source {
-            Source::Events => self.tracer.take_in(&properties.trace, now())?,
+            Source::Events => self.tracer.take_in(&properties.trace, now()),
             Source::Due => return None,
+        };
+        let Some(begun) = begun else {
+            if self.tracer.is_on() {
+                properties.trace.clear_sampled();
+            }
+            return None;
         };
         // Without a trace that it belongs to a state means nothing.
         let state = properties.trace.parse().and_then(|_| properties.trace.tracestate.take());
@@ -100,21 +106,31 @@ impl<C: Courier> Flow<C> {
         }
         published
     }
-}
 
-/// An attempt was made, and it is decided what follows. One that failed makes its event one that is recorded.
-pub(super) fn tried(
-    work: &Work,
-    seen: Seen,
-    subscription: &Subscription,
-    (delivery, number): (DeliveryId, u32),
-    attempt: &Attempt,
-    outcome: Outcome,
-) {
-    let Seen { scope: Some(scope), waited } = seen else { return };
-    let tried = Tried { event: &work.event, subscription, delivery, number, attempt, outcome, waited };
-    if let Some(late) = scope.tried(&tried, &work.trace, work.late.get()) {
-        // Set already only if another attempt failed, and then none is given.
-        drop(work.late.set(late));
+    /// An attempt was made, and it is decided what follows. One that failed makes its event one that is recorded: it is
+    /// counted after that, so that the figures lead to its trace. Says whether it is left out of what is recorded.
+    pub(super) fn attempt_made(
+        &self,
+        work: &Work,
+        seen: Seen,
+        subscription: &Subscription,
+        (delivery, number): (DeliveryId, u32),
+        attempt: &Attempt,
+        outcome: Outcome,
+    ) -> bool {
+        let Seen { scope, waited } = seen;
+        let mut is_left_out = false;
+        if let Some(scope) = scope {
+            let tried = Tried { event: &work.event, subscription, delivery, number, attempt, outcome, waited };
+            is_left_out = scope.is_left_out(&tried);
+            if let Some(late) = scope.tried(&tried, &work.trace, work.late.get()) {
+                // Set already only if another attempt failed, and then none is given.
+                drop(work.late.set(late));
+            }
+        }
+        let context = work.context_of(is_left_out);
+        self.metrics.attempt_made(subscription, &attempt.answer, attempt.latency, context);
+        is_left_out
     }
 }
+

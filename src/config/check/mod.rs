@@ -1,8 +1,9 @@
 //! From merged layers to a checked [`Config`]: the meaning of every setting, and what several must be together.
 
 mod artifacts;
+pub(super) mod otel;
 mod targets;
-pub(super) mod tracing;
+mod tracing;
 
 use std::{
     collections::HashSet,

@@ -117,6 +117,8 @@ pub struct Server {
 pub enum Ended {
     /// With an answer.
     Status(u16),
+    /// A login answered, and gave no token that can be used.
+    Useless(u16),
     /// Well.
     Well,
     /// It failed.
@@ -161,7 +163,7 @@ impl Tried<'_> {
     /// Why it failed, by the conventions: an answer's status, or our own word.
     fn error(&self) -> Option<Cow<'static, str>> {
         match &self.attempt.answer {
-            Answer::Response { status: 400.., .. } if self.is_http() => self.status().map(|it| it.to_string().into()),
+            Answer::Response { status: 300.., .. } if self.is_http() => self.status().map(|it| it.to_string().into()),
             Answer::Response { .. } | Answer::Taken => None,
             Answer::Refused { kind, .. } | Answer::None { kind, .. } | Answer::Unsendable { kind, .. } => {
                 Some(kind.as_str().into())
@@ -286,6 +288,13 @@ pub(super) fn tried(begun: Begun, tried: &Tried<'_>) -> SpanData {
     span.until(tried.attempt.started_at.after(tried.attempt.latency))
 }
 
+/// An attempt that a defect ended: what it was about is lost.
+pub(super) fn untold(begun: Begun, until: Timestamp) -> SpanData {
+    let mut span = Draft::new(begun, "attempt", SpanKind::Internal);
+    span.failed(FailureKind::Internal.as_str().into());
+    span.until(until)
+}
+
 pub(super) fn waited(begun: Begun, until: Timestamp, waited: &Waited<'_>) -> SpanData {
     let mut span = Draft::new(Begun { at: waited.since, ..begun }, "wait", SpanKind::Internal);
     span.event(waited.event);
@@ -312,9 +321,13 @@ pub(super) fn within(begun: Begun, until: Timestamp, within: &Within, ended: End
         Ended::Well => {}
         Ended::Status(status) => {
             span.add(names::STATUS_CODE, i64::from(status));
-            if status >= 400 {
+            if status >= 300 {
                 span.failed(status.to_string().into());
             }
+        }
+        Ended::Useless(status) => {
+            span.add(names::STATUS_CODE, i64::from(status));
+            span.failed(FailureKind::Auth.as_str().into());
         }
         Ended::Failed(kind) => span.failed(kind.as_str().into()),
         Ended::CutOff => span.failed("cut_off".into()),

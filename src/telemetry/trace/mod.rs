@@ -75,6 +75,9 @@ impl Tracer {
         broker: &BrokerConfig,
         stop: CancellationToken,
     ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), TracingError> {
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
         let mut run = None;
         let mut tracer = Self::default();
         if let Some(endpoint) = &config.endpoint {
@@ -227,6 +230,7 @@ impl Sampler {
 
 #[cfg(test)]
 mod tests {
+    use opentelemetry::trace::Status;
     use proptest::prelude::*;
 
     use super::*;
@@ -258,23 +262,41 @@ mod tests {
     #[test]
     fn what_finds_no_room_is_counted_and_forgotten() {
         let queue = Queue::new(5, 2);
-        let facts = Facts::new("q", "r");
-        let span = || facts.published(Begun::root(now()), now(), Published::Disabled(&disabled()), true);
         for _ in 0..7 {
             queue.push(span());
         }
         assert_eq!(queue.dropped(), 2);
+        assert_eq!(queue.batches(), 3);
         let batches: Vec<_> = std::iter::from_fn(|| queue.take(true)).map(|batch| batch.len()).collect();
         assert_eq!((batches.as_slice(), queue.take(true).is_none()), (&[2, 2, 1][..], true));
         queue.push(span());
         assert!(queue.take(false).is_none() && queue.take(true).is_some());
     }
 
-    fn disabled() -> crate::domain::SubscriptionDisabled {
+    #[test]
+    fn an_attempt_that_a_defect_ends_is_told_as_failed_if_its_event_is_recorded() {
+        let queue = Arc::new(Queue::new(9, 9));
+        let (sampler, facts) = (Sampler::new(1.0, true), Facts::new("q", "r"));
+        let tracer = Tracer(Some(Arc::new(Recorder { sampler, facts, queue: Arc::clone(&queue) })));
+        for parent in [UPSTREAM, Traceparent { is_sampled: false, ..UPSTREAM }] {
+            let context = TraceContext { traceparent: Some(parent.to_string()), tracestate: None };
+            let scope = tracer.attempt(&context).unwrap();
+            drop(scope.aside(Within::LinkSigning));
+            drop(scope);
+        }
+        let told = queue.take(true).unwrap();
+        let names: Vec<_> = told.iter().map(|span| span.name.as_ref()).collect();
+        assert_eq!((names.as_slice(), told[0].parent_span_id), (&["sign link", "attempt"][..], told[1].span_context.span_id()));
+        assert_eq!((told[1].parent_span_id, &told[1].status), (SpanId::from(8), &Status::error("")));
+    }
+
+    /// Any span.
+    pub(super) fn span() -> SpanData {
         let (event, subscription) = ("e".parse().unwrap(), "s".parse().unwrap());
         let cause = crate::domain::DeliveryId::of(&event, &subscription);
         let (organization, reason) = ("acme".parse().unwrap(), crate::domain::FailureKind::Gone);
-        crate::domain::SubscriptionDisabled { subscription, organization, reason, at: now(), cause }
+        let disabled = crate::domain::SubscriptionDisabled { subscription, organization, reason, at: now(), cause };
+        Facts::new("q", "r").published(Begun::root(now()), now(), Published::Disabled(&disabled), true)
     }
 
     #[test]

@@ -64,9 +64,22 @@ impl Queue {
         full.or_else(|| any.then(|| std::mem::take(&mut inner.filling)).filter(|batch| !batch.is_empty()))
     }
 
+    /// How many batches it would take to send what is here now: the last of them may not be full.
+    pub(super) fn batches(&self) -> usize {
+        let inner = self.lock();
+        inner.full.len() + usize::from(!inner.filling.is_empty())
+    }
+
     /// Waits until a batch is full.
     pub(super) async fn is_batch(&self) {
         self.is_batch.notified().await;
+    }
+
+    /// Everything that is here is lost.
+    pub(super) fn drop_all(&self) {
+        while let Some(batch) = self.take(true) {
+            self.drop_spans(batch.len());
+        }
     }
 
     /// Spans that are lost.

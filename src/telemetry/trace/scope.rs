@@ -15,19 +15,20 @@ use crate::domain::{TraceContext, now};
 /// More is not kept of what is done within an attempt that is not recorded: a login, a second one, a link.
 const MOST_ASIDE: usize = 4;
 
-/// The span of an attempt.
+/// The span of an attempt. Dropped before it is told it is told as failed: a defect ended the attempt.
 #[derive(Debug)]
 pub struct Scope {
     recorder: Arc<Recorder>,
     begun: Begun,
     is_recorded: bool,
+    is_told: bool,
     /// Of an attempt that is not recorded: what was done within it.
     aside: Mutex<Vec<SpanData>>,
 }
 
 impl Scope {
     pub(super) fn new(recorder: Arc<Recorder>, begun: Begun, is_recorded: bool) -> Self {
-        Self { recorder, begun, is_recorded, aside: Mutex::default() }
+        Self { recorder, begun, is_recorded, is_told: false, aside: Mutex::default() }
     }
 
     /// What the receiver is told; `None` when the attempt is not recorded: then what came from upstream stands.
@@ -46,17 +47,18 @@ impl Scope {
     /// which everything after belongs. `upstream` is what came with the event, and `late` what an attempt before gave that
     /// failed for the same message: one trace for all of them.
     pub fn tried(
-        self,
+        mut self,
         tried: &Tried<'_>,
         upstream: &TraceContext,
         late: Option<&TraceContext>,
     ) -> Option<TraceContext> {
-        let Self { recorder, mut begun, is_recorded, aside } = self;
-        if !is_recorded && tried.is_good() {
+        self.is_told = true;
+        if self.is_left_out(tried) {
             return None;
         }
-        if is_recorded {
-            recorder.queue.push(facts::tried(begun, tried));
+        let (mut begun, queue) = (self.begun, &self.recorder.queue);
+        if self.is_recorded {
+            queue.push(facts::tried(begun, tried));
             return None;
         }
         let late = late.and_then(TraceContext::parse);
@@ -67,13 +69,19 @@ impl Scope {
         if late.is_none() {
             span.links.links.extend(upstream.parse().map(link));
         }
-        recorder.queue.push(span);
-        for mut within in aside.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        queue.push(span);
+        for mut within in self.aside.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
             let own = within.span_context;
             within.span_context = span_context(begun.trace, own.span_id(), own.trace_flags());
-            recorder.queue.push(within);
+            queue.push(within);
         }
         late.is_none().then(|| begun.context(None))
+    }
+
+    /// Whether an attempt that ended so is left out: it was not recorded, and nothing failed.
+    #[must_use]
+    pub fn is_left_out(&self, tried: &Tried<'_>) -> bool {
+        !self.is_recorded && tried.is_good()
     }
 
     fn tell(&self, span: SpanData) {
@@ -83,6 +91,14 @@ impl Scope {
         let mut aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
         if aside.len() < MOST_ASIDE {
             aside.push(span);
+        }
+    }
+}
+
+impl Drop for Scope {
+    fn drop(&mut self) {
+        if self.is_recorded && !self.is_told {
+            self.recorder.queue.push(facts::untold(self.begun, now()));
         }
     }
 }

@@ -81,7 +81,6 @@ impl Client {
                 span.ended(ended);
             }
         };
-        let broken = |Failure { kind, text }| format!("{kind}: {text}");
         let response = self.fetch(request).await.map_err(|failure| {
             tell(Ended::Failed(failure.kind));
             broken(failure)
@@ -89,15 +88,26 @@ impl Client {
         if let Some(answered) = answered {
             answered.notify_one();
         }
-        let status = response.status();
-        tell(Ended::Status(status.as_u16()));
-        if !status.is_success() {
-            return Err(format!("it answered {}", status.as_u16()));
+        let status = response.status().as_u16();
+        if !response.status().is_success() {
+            tell(Ended::Status(status));
+            return Err(format!("it answered {status}"));
         }
+        let token = self.read_token(source, response).await;
+        tell(if token.is_ok() { Ended::Status(status) } else { Ended::Useless(status) });
+        token
+    }
+
+    /// The token in the answer of a login that succeeded.
+    async fn read_token(&self, source: &TokenSource, response: reqwest::Response) -> Result<Token, String> {
         let (body, cut) = answer::read_body(response).await.map_err(|error| broken(self.classify(&error)))?;
         if cut {
             return Err(format!("its answer is longer than {} KiB", answer::MAX_RESPONSE_BYTES / 1024));
         }
         token::read(source, &body).map_err(|none| none.to_string())
     }
+}
+
+fn broken(Failure { kind, text }: Failure) -> String {
+    format!("{kind}: {text}")
 }

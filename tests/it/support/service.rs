@@ -166,9 +166,9 @@ impl Surroundings {
         let log = self.folder.path().join(format!("{}.log", free.port()));
         let file = std::fs::File::create(&log).unwrap();
         let mut command = docrelay(&["run"]);
-        let named = |(key, value): (&&str, &String)| (format!("DOCRELAY__{key}"), value.clone());
+        let named = |(key, value): (&&str, &String)| (variable(key), value.clone());
         command.envs(self.settings.iter().map(named)).env("DOCRELAY__ADMIN__LISTEN", free.to_string());
-        command.envs(settings.iter().map(|(key, value)| (format!("DOCRELAY__{key}"), value)));
+        command.envs(settings.iter().map(|(key, value)| (variable(key), value)));
         command.stdout(file.try_clone().unwrap()).stderr(file);
         Program { child: command.spawn().unwrap(), log, admin: free }
     }
@@ -318,8 +318,13 @@ async fn declared(channel: &Channel, queue: &str) -> lapin::Queue {
 }
 
 fn config(settings: &BTreeMap<&'static str, String>) -> docrelay::config::Config {
-    let environment = settings.iter().map(|(key, value)| (format!("DOCRELAY__{key}"), value.clone()));
+    let environment = settings.iter().map(|(key, value)| (variable(key), value.clone()));
     docrelay::config::load(&[], environment).unwrap()
+}
+
+/// The variable of a setting. Those of others are set by their own names.
+fn variable(key: &str) -> String {
+    if key.starts_with("OTEL_") || key == "SSL_CERT_FILE" { key.to_owned() } else { format!("DOCRELAY__{key}") }
 }
 
 async fn declare(url: &str, config: &BrokerConfig) -> Topology {

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use docrelay::domain::Outcome;
 use tokio::time::Instant;
 
@@ -13,7 +14,7 @@ use super::traced;
 use crate::support::{
     broker::eventually,
     collector::Collector,
-    receiver::Receiver,
+    receiver::{Receiver, Reply},
     service::{GENEROUS, Surroundings, event, subscription},
 };
 
@@ -60,6 +61,26 @@ async fn a_collector_that_never_answers_holds_up_neither_deliveries_nor_the_stop
     let began = Instant::now();
     assert!(service.stop().await.finished);
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_collector_whose_certificate_the_system_trusts_is_reached_over_tls() {
+    for (protocol, path) in
+        [("grpc", "/opentelemetry.proto.collector.trace.v1.TraceService/Export"), ("http", "/v1/traces")]
+    {
+        let collector = Receiver::tls(&["h2"], |_| Reply::ok()).await;
+        let folder = tempfile::tempdir().unwrap();
+        let trusted = folder.path().join("trusted.pem");
+        let certificate = STANDARD.encode(collector.certificate());
+        let pem = format!("-----BEGIN CERTIFICATE-----\n{certificate}\n-----END CERTIFICATE-----\n");
+        std::fs::write(&trusted, pem).unwrap();
+        let surroundings = Surroundings::with(&[("TRACING__PROTOCOL", protocol)]).await;
+        let surroundings = surroundings.set("TRACING__ENDPOINT", &collector.url(""));
+        let program = surroundings.run_with(&[("SSL_CERT_FILE", trusted.to_str().unwrap())]).await;
+        surroundings.publish(&event("evt-1")).await;
+        assert_eq!(collector.wait_for(1, GENEROUS).await[0].path, path);
+        program.stop().await;
+    }
 }
 
 #[tokio::test]

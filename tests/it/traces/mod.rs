@@ -103,6 +103,7 @@ async fn a_login_and_the_signing_of_a_link_are_parts_of_their_attempt() {
     let collector = Collector::grpc().await;
     let logins = Receiver::scripted(|request| match request.index {
         0 => Reply::status(500),
+        1 => Reply::ok().body(r#"{"message": "welcome"}"#),
         _ => Reply::ok().body(r#"{"access_token": "abc"}"#),
     })
     .await;
@@ -114,7 +115,7 @@ async fn a_login_and_the_signing_of_a_link_are_parts_of_their_attempt() {
     let service = surroundings.start().await;
     surroundings.publish(&export("evt-1")).await;
     surroundings.results.wait_for_outcome(Outcome::Delivered, 1, GENEROUS).await;
-    surroundings.end(service, &[(&receiver, 1), (&logins, 2)]).await;
+    surroundings.end(service, &[(&receiver, 1), (&logins, 3)]).await;
     insta::assert_snapshot!(collector.trace().tree(), @r"
     process docrelay.events (consumer)
       POST (client, error) docrelay.subscription=erp docrelay.attempt=1 docrelay.outcome=attempt_failed error.type=auth
@@ -122,9 +123,38 @@ async fn a_login_and_the_signing_of_a_link_are_parts_of_their_attempt() {
         POST login (client, error) docrelay.subscription=erp http.response.status_code=500 error.type=500
       wait (internal) docrelay.subscription=erp docrelay.attempt=2 docrelay.wait=retry
       publish documents.results (producer) docrelay.subscription=erp docrelay.attempt=1 docrelay.outcome=attempt_failed
-      POST (client) http.response.status_code=200 docrelay.subscription=erp docrelay.attempt=2 docrelay.outcome=delivered
+      POST (client, error) docrelay.subscription=erp docrelay.attempt=2 docrelay.outcome=attempt_failed error.type=auth
+        sign link (internal)
+        POST login (client, error) docrelay.subscription=erp http.response.status_code=200 error.type=auth
+      wait (internal) docrelay.subscription=erp docrelay.attempt=3 docrelay.wait=retry
+      publish documents.results (producer) docrelay.subscription=erp docrelay.attempt=2 docrelay.outcome=attempt_failed
+      POST (client) http.response.status_code=200 docrelay.subscription=erp docrelay.attempt=3 docrelay.outcome=delivered
         sign link (internal)
         POST login (client) docrelay.subscription=erp http.response.status_code=200
+      publish documents.results (producer) docrelay.subscription=erp docrelay.attempt=3 docrelay.outcome=delivered
+    ");
+}
+
+#[tokio::test]
+async fn a_redirect_that_is_not_followed_is_an_error() {
+    let collector = Collector::grpc().await;
+    let receiver = Receiver::scripted(|request| match request.attempt() {
+        1 => Reply::status(302).header("location", "/elsewhere"),
+        _ => Reply::status(204),
+    })
+    .await;
+    let surroundings = traced(&collector).await;
+    surroundings.subscribe(&[subscription("erp", &receiver.url("/"))]);
+    let service = surroundings.start().await;
+    surroundings.publish(&event("evt-1")).await;
+    surroundings.results.wait_for_outcome(Outcome::Delivered, 1, GENEROUS).await;
+    surroundings.end(service, &[(&receiver, 2)]).await;
+    insta::assert_snapshot!(collector.trace().tree(), @r"
+    process docrelay.events (consumer)
+      POST (client, error) http.response.status_code=302 docrelay.subscription=erp docrelay.attempt=1 docrelay.outcome=attempt_failed error.type=302
+      wait (internal) docrelay.subscription=erp docrelay.attempt=2 docrelay.wait=retry
+      publish documents.results (producer) docrelay.subscription=erp docrelay.attempt=1 docrelay.outcome=attempt_failed
+      POST (client) http.response.status_code=204 docrelay.subscription=erp docrelay.attempt=2 docrelay.outcome=delivered
       publish documents.results (producer) docrelay.subscription=erp docrelay.attempt=2 docrelay.outcome=delivered
     ");
 }
