@@ -141,7 +141,8 @@ mod tests {
 
     #[test]
     fn it_tells_which_variables_of_opentelemetry_are_ignored() {
-        let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://tempo:4317"), ("OTEL_TRACES_SAMPLER", "jaeger_remote")];
+        let variables =
+            [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://tempo:4317"), ("OTEL_TRACES_SAMPLER", "jaeger_remote")];
         let mut out = Vec::new();
         run(&[], variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter(), &mut out).unwrap();
         let out = String::from_utf8(out).unwrap();

@@ -172,8 +172,8 @@ impl<C: Courier> Flow<C> {
         match step {
             Step::End(ending) => {
                 let disables = decide::disables(&attempt.answer, subscription);
-                let told = Told::after_attempt(owed, subscription.clone(), ending, attempt);
-                let told = Told { is_left_out, ..told };
+                let mut told = Told::after_attempt(owed, subscription.clone(), ending, attempt);
+                told.is_left_out = is_left_out;
                 if disables {
                     return Box::pin(self.conclude_gone(work, stay, told, subscription, now)).await;
                 }

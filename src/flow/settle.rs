@@ -62,7 +62,15 @@ impl Told {
     /// The end of a delivery by an attempt.
     pub(super) fn after_attempt(owed: Owed, subscription: Arc<Subscription>, ending: Ending, attempt: Attempt) -> Self {
         let Ending { outcome, error } = ending;
-        Self { owed, subscription: Some(subscription), outcome, error, attempt: Some(attempt), next_attempt_at: None, is_left_out: false }
+        Self {
+            owed,
+            subscription: Some(subscription),
+            outcome,
+            error,
+            attempt: Some(attempt),
+            next_attempt_at: None,
+            is_left_out: false,
+        }
     }
 
     /// An attempt that failed; another one is due.

@@ -133,4 +133,3 @@ impl<C: Courier> Flow<C> {
         is_left_out
     }
 }
-

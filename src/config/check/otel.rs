@@ -120,7 +120,8 @@ impl<'a> Variable<'a> {
             _ if text.split(',').any(|name| name.trim() == "otlp") => Ok(false),
             _ => Err(format!("expected otlp or none, got {text:?}")),
         });
-        [is_disabled, no_exporter].iter().flatten().any(|(_, is_off)| *is_off) || self.find(SAMPLER) == Some("always_off")
+        [is_disabled, no_exporter].iter().flatten().any(|(_, is_off)| *is_off)
+            || self.find(SAMPLER) == Some("always_off")
     }
 }
 
@@ -193,14 +194,18 @@ mod tests {
             let [warning] = &tracing.warnings[..] else { panic!("{odd:?}: {:?}", tracing.warnings) };
             assert!(warning.starts_with(&format!("The variable {} is ignored: expected ", odd.0)), "{warning}");
             assert!(!warning.contains('\n') && !warning.contains("hunter2"), "{warning}");
-            assert_eq!((tracing.endpoint.as_deref(), tracing.protocol), (Some("http://tempo:4317/"), TracingProtocol::Grpc));
+            assert_eq!(
+                (tracing.endpoint.as_deref(), tracing.protocol),
+                (Some("http://tempo:4317/"), TracingProtocol::Grpc)
+            );
             assert!((tracing.sample - 1.0).abs() < f64::EPSILON && tracing.follows_parent, "{tracing:?}");
         }
         let argument = ("OTEL_TRACES_SAMPLER_ARG", "2");
         let tracing = with(&[ENDPOINT, ("OTEL_TRACES_SAMPLER", "traceidratio"), argument]);
         assert!((tracing.sample - 1.0).abs() < f64::EPSILON && tracing.warnings.len() == 1, "{tracing:?}");
         // The next one that says the same holds.
-        let (bad, good) = (("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"));
+        let (bad, good) =
+            (("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"));
         assert_eq!(with(&[ENDPOINT, bad, good]).protocol, TracingProtocol::Http);
     }
 

@@ -286,7 +286,10 @@ mod tests {
         }
         let told = queue.take(true).unwrap();
         let names: Vec<_> = told.iter().map(|span| span.name.as_ref()).collect();
-        assert_eq!((names.as_slice(), told[0].parent_span_id), (&["sign link", "attempt"][..], told[1].span_context.span_id()));
+        assert_eq!(
+            (names.as_slice(), told[0].parent_span_id),
+            (&["sign link", "attempt"][..], told[1].span_context.span_id())
+        );
         assert_eq!((told[1].parent_span_id, &told[1].status), (SpanId::from(8), &Status::error("")));
     }
 
