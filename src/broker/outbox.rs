@@ -280,7 +280,10 @@ impl BrokerOutbox {
                 Err(PublishError::Closed) => return Err(OutboxError::Closed),
                 Err(PublishError::Refused { repeated }) => {
                     unknown |= repeated;
-                    tracing::warn!(routing_key = %outgoing.routing_key, "The broker refused a message; trying again");
+                    tracing::warn!(
+                        messaging.rabbitmq.destination.routing_key = %outgoing.routing_key,
+                        "The broker refused a message; trying again"
+                    );
                     sleep(backoff.next_wait(fastrand::f64())).await;
                 }
             }

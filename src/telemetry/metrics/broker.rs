@@ -117,8 +117,11 @@ impl Metrics {
         };
         counter.inc();
         self.is_connected(link, Some(true));
-        tracing::info!(target: "docrelay::broker", { broker.connection = link.as_str() },
-"Connected to the broker");
+        tracing::info!(
+            target: "docrelay::broker",
+            { broker.connection = link.as_str() },
+            "Connected to the broker"
+        );
     }
 
     /// A connection is not there, or none is needed (`None`).
@@ -158,9 +161,12 @@ impl Metrics {
         self.broker().results_refused.inc();
         tracing::warn!(
             target: "docrelay::broker",
-            { messaging.rabbitmq.destination.routing_key = routing_key, docrelay.organization = %organization,
-                trace_id = trace.trace_id(), span_id = SpanId::of(trace) },
-
+            {
+                messaging.rabbitmq.destination.routing_key = routing_key,
+                docrelay.organization = %organization,
+                trace_id = trace.trace_id(),
+                span_id = SpanId::of(trace),
+            },
             "A result is refused; it is kept with the dead letters"
         );
     }

@@ -7,7 +7,7 @@ use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge,
 use super::{
     Metrics,
     book::{Book, Traced},
-    labels::{AttemptLabels, DeliveryLabels, Kind, One, TraceLabel, kind_of},
+    labels::{AttemptLabels, DeliveryLabels, Kind, One, OrganizationLabel, TraceLabel, kind_of},
 };
 use crate::{
     domain::{
@@ -25,6 +25,9 @@ const ATTEMPT: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 
 
 /// A lane's line: nobody stands there for longer than a second.
 const LINE: [f64; 9] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0];
+
+/// What the error of an attempt that succeeded is called.
+const NO_ERROR: &str = "none";
 
 /// Which queue a message came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,6 +134,35 @@ impl Deliveries {
             line: book.seconds("docrelay_limiter_wait", "Time that deliveries stood in their lane's line", &LINE),
         }
     }
+
+    /// Everything that may become of an organization's deliveries, at 0: Prometheus sees a first failure only as a step
+    /// from a value that it knew. Attempts at exchanges begin with the first of them: most organizations make none.
+    pub(super) fn begin(&self, organization: &OrganizationLabel) {
+        for outcome in Outcome::ALL.iter().filter(|outcome| outcome.is_final()) {
+            let labels = DeliveryLabels { outcome: outcome.as_str(), organization: organization.clone() };
+            drop(self.ended.get_or_create(&labels));
+        }
+        self.begin_attempts(Kind::Http, organization);
+    }
+
+    fn begin_attempts(&self, kind: Kind, organization: &OrganizationLabel) {
+        let errors = FailureKind::ALL.iter().copied().filter(|error| kind.can_fail_by(*error)).map(FailureKind::as_str);
+        for error in errors.chain([NO_ERROR]) {
+            let labels = AttemptLabels { error, target_kind: kind.as_str(), organization: organization.clone() };
+            drop(self.attempts.get_or_create(&labels));
+        }
+    }
+
+    fn count_attempt(&self, error: Option<FailureKind>, kind: Kind, organization: OrganizationLabel) {
+        let error = error.map_or(NO_ERROR, FailureKind::as_str);
+        let labels = AttemptLabels { error, target_kind: kind.as_str(), organization };
+        if let Some(counter) = self.attempts.get(&labels) {
+            counter.inc();
+        } else {
+            self.begin_attempts(kind, &labels.organization);
+            self.attempts.get_or_create(&labels).inc();
+        }
+    }
 }
 
 impl Metrics {
@@ -159,12 +191,7 @@ impl Metrics {
             Answer::Refused { kind, .. } | Answer::None { kind, .. } => Some(*kind),
         };
         let kind = kind_of(&subscription.target);
-        let labels = AttemptLabels {
-            error: error.map_or("none", FailureKind::as_str),
-            target_kind: kind.as_str(),
-            organization: self.organizations().label(Some(&subscription.organization)),
-        };
-        metrics.attempts.get_or_create(&labels).inc();
+        metrics.count_attempt(error, kind, self.organization(Some(&subscription.organization)));
         if let Answer::Response { status, .. } = answer {
             let [ok, redirect, refused, failed] = &metrics.responses;
             let class = match status {
@@ -205,10 +232,14 @@ impl Metrics {
     ) {
         tracing::warn!(
             target: "docrelay::flow",
-            { error.type = %reason, error.field = field, error.message = detail,
-            docrelay.organization = organization.map(tracing::field::display),
-            trace_id = trace.trace_id(), span_id = SpanId::of(trace) },
-
+            {
+                error.type = %reason,
+                error.field = field,
+                error.message = detail,
+                docrelay.organization = organization.map(tracing::field::display),
+                trace_id = trace.trace_id(),
+                span_id = SpanId::of(trace),
+            },
             "A message cannot be processed; it is kept with the dead letters"
         );
         self.ended(Outcome::Invalid, organization);
@@ -218,10 +249,14 @@ impl Metrics {
     pub fn gone(&self, subscription: &Subscription, delivery: DeliveryId, trace: &TraceContext) {
         tracing::warn!(
             target: "docrelay::flow",
-            { docrelay.organization = %subscription.organization, docrelay.subscription = %subscription.id,
-            docrelay.target = subscription.target.address(), docrelay.delivery = %delivery,
-            trace_id = trace.trace_id(), span_id = SpanId::of(trace) },
-
+            {
+                docrelay.organization = %subscription.organization,
+                docrelay.subscription = %subscription.id,
+                docrelay.target = subscription.target.address(),
+                docrelay.delivery = %delivery,
+                trace_id = trace.trace_id(),
+                span_id = SpanId::of(trace),
+            },
             "Subscription disabled: its target answered 410 Gone"
         );
         self.deliveries().gone.inc();
@@ -232,7 +267,6 @@ impl Metrics {
         tracing::error!(
             target: "docrelay::flow",
             { docrelay.delivery = %delivery, trace_id = trace.trace_id(), span_id = SpanId::of(trace) },
-
             "A delivery panicked: a defect of docrelay"
         );
     }
@@ -265,9 +299,17 @@ impl Metrics {
     }
 
     fn ended(&self, outcome: Outcome, organization: Option<&OrganizationId>) {
-        let organization = self.organizations().label(organization);
-        let labels = DeliveryLabels { outcome: outcome.as_str(), organization };
+        let labels = DeliveryLabels { outcome: outcome.as_str(), organization: self.organization(organization) };
         self.deliveries().ended.get_or_create(&labels).inc();
+    }
+
+    /// The label of an organization. When it is seen for the first time, what may become of its deliveries begins.
+    pub(super) fn organization(&self, organization: Option<&OrganizationId>) -> OrganizationLabel {
+        let (label, is_new) = self.organizations().label(organization);
+        if is_new {
+            self.deliveries().begin(&label);
+        }
+        label
     }
 }
 
@@ -282,22 +324,23 @@ fn line_of(result: &DeliveryResult, trace: &TraceContext) {
         ($level:ident, $message:literal) => {
             tracing::$level!(
                 target: "docrelay::flow",
-                { docrelay.delivery = result.delivery.map(tracing::field::display),
-                docrelay.event.id = %result.event_id,
-                docrelay.event = result.event.map(tracing::field::display),
-                docrelay.organization = %result.organization,
-                docrelay.inbox = result.inbox.as_ref().map(tracing::field::display),
-                docrelay.document = result.document.as_ref().map(tracing::field::display),
-                docrelay.subscription = result.subscription.as_ref().map(tracing::field::display),
-                docrelay.outcome = %result.outcome,
-                docrelay.attempt = result.attempt,
-                docrelay.target = result.target,
-                http.response.status_code = result.status_code,
-                error.type = result.error,
-                error.message = result.error_text,
-                trace_id = trace.trace_id(),
-                span_id = SpanId::of(trace) },
-
+                {
+                    docrelay.delivery = result.delivery.map(tracing::field::display),
+                    docrelay.event.id = %result.event_id,
+                    docrelay.event = result.event.map(tracing::field::display),
+                    docrelay.organization = %result.organization,
+                    docrelay.inbox = result.inbox.as_ref().map(tracing::field::display),
+                    docrelay.document = result.document.as_ref().map(tracing::field::display),
+                    docrelay.subscription = result.subscription.as_ref().map(tracing::field::display),
+                    docrelay.outcome = %result.outcome,
+                    docrelay.attempt = result.attempt,
+                    docrelay.target = result.target,
+                    http.response.status_code = result.status_code,
+                    error.type = result.error,
+                    error.message = result.error_text,
+                    trace_id = trace.trace_id(),
+                    span_id = SpanId::of(trace),
+                },
                 $message
             )
         };

@@ -9,7 +9,7 @@ use std::{
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelSetEncoder, LabelValueEncoder};
 
-use crate::domain::{OrganizationId, Target, TraceContext};
+use crate::domain::{FailureKind, OrganizationId, Target, TraceContext};
 
 /// What all organizations are called that were seen after the first so many, and that of messages that do not say whose
 /// they are.
@@ -23,29 +23,55 @@ pub(super) struct Organizations {
     other: Option<OrganizationId>,
 }
 
+/// Whether an organization was seen before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    First,
+    Again,
+    TooMany,
+}
+
 impl Organizations {
     pub(super) fn new(most: usize) -> Self {
         Self { known: RwLock::default(), most, other: OTHER.parse().ok() }
     }
 
-    /// The label of an organization. Takes no memory for one that is known, or for one too many.
-    pub(super) fn label(&self, organization: Option<&OrganizationId>) -> OrganizationLabel {
-        OrganizationLabel(organization.filter(|it| self.admits(it)).cloned().or_else(|| self.other.clone()))
+    /// The label of an organization, and whether nobody has had it before. Takes no memory for one that is known, or for
+    /// one too many.
+    pub(super) fn label(&self, organization: Option<&OrganizationId>) -> (OrganizationLabel, bool) {
+        match organization.map(|it| (it, self.see(it))) {
+            Some((it, seen @ (Seen::First | Seen::Again))) => {
+                (OrganizationLabel(Some(it.clone())), seen == Seen::First)
+            }
+            Some((_, Seen::TooMany)) | None => (self.other(), false),
+        }
     }
 
-    fn admits(&self, organization: &OrganizationId) -> bool {
+    /// The label of all others.
+    pub(super) fn other(&self) -> OrganizationLabel {
+        OrganizationLabel(self.other.clone())
+    }
+
+    fn see(&self, organization: &OrganizationId) -> Seen {
         let is_full = {
             let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
             if known.contains(organization) {
-                return true;
+                return Seen::Again;
             }
             known.len() >= self.most
         };
         if is_full {
-            return false;
+            return Seen::TooMany;
         }
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        known.contains(organization) || (known.len() < self.most && known.insert(organization.clone()))
+        if known.contains(organization) {
+            Seen::Again
+        } else if known.len() < self.most {
+            known.insert(organization.clone());
+            Seen::First
+        } else {
+            Seen::TooMany
+        }
     }
 }
 
@@ -115,6 +141,29 @@ impl Kind {
             Self::Amqp => "amqp",
         }
     }
+
+    /// Whether an attempt at such a target can end so.
+    pub(super) fn can_fail_by(self, error: FailureKind) -> bool {
+        match error {
+            FailureKind::Timeout | FailureKind::Egress | FailureKind::Interrupted | FailureKind::Internal => true,
+            FailureKind::Status
+            | FailureKind::Dns
+            | FailureKind::Connect
+            | FailureKind::Tls
+            | FailureKind::Reset
+            | FailureKind::Protocol
+            | FailureKind::Auth
+            | FailureKind::Gone => self == Self::Http,
+            FailureKind::Unroutable | FailureKind::Broker => self == Self::Amqp,
+            // Deliveries end so without an attempt.
+            FailureKind::Template
+            | FailureKind::NoRendition
+            | FailureKind::TooOld
+            | FailureKind::TooLarge
+            | FailureKind::Deleted
+            | FailureKind::Disabled => false,
+        }
+    }
 }
 
 /// The label set of attempts.
@@ -153,11 +202,13 @@ mod tests {
     fn organizations_beyond_the_number_and_unknown_ones_are_other() {
         let organizations = Organizations::new(2);
         let named = |name: &str| {
-            let label = organizations.label(Some(&name.parse().unwrap())).0.unwrap();
-            label.as_str().to_owned()
+            let (label, is_new) = organizations.label(Some(&name.parse().unwrap()));
+            (label.0.unwrap().as_str().to_owned(), is_new)
         };
-        assert_eq!(["a", "b", "c", "a", "d", "b"].map(named), ["a", "b", "other", "a", "other", "b"]);
-        assert_eq!(organizations.label(None), organizations.label(Some(&"c".parse().unwrap())));
-        assert_eq!(Organizations::new(0).label(Some(&"a".parse().unwrap())), organizations.label(None));
+        let expected = [("a", true), ("b", true), ("other", false), ("a", false), ("other", false), ("b", false)];
+        assert_eq!(["a", "b", "c", "a", "d", "b"].map(named), expected.map(|(name, is_new)| (name.to_owned(), is_new)));
+        assert_eq!(organizations.label(None), (organizations.other(), false));
+        assert_eq!(organizations.label(Some(&"c".parse().unwrap())), (organizations.other(), false));
+        assert_eq!(Organizations::new(0).label(Some(&"a".parse().unwrap())), (organizations.other(), false));
     }
 }

@@ -75,6 +75,7 @@ impl Metrics {
         let (deliveries, broker) = (Deliveries::new(&mut book), Broker::new(&mut book));
         let gauges = Gauges::new(&mut book);
         let organizations = Organizations::new(organizations);
+        deliveries.begin(&organizations.other());
         Self(Arc::new(Inner { book, organizations, deliveries, broker, gauges, shown: Mutex::default() }))
     }
 
@@ -125,5 +126,65 @@ impl Default for Metrics {
 impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::{AmqpTarget, Answer, FailureKind, HttpTarget, Subscription, Target, TargetUrl, TraceContext};
+
+    const TIMEOUT: Duration = Duration::from_secs(15);
+
+    fn subscription(organization: &str, target: Target) -> Subscription {
+        Subscription::shipped(organization.parse().unwrap(), target)
+    }
+
+    fn over_http(organization: &str) -> Subscription {
+        let url = TargetUrl::parse("https://erp.example/").unwrap();
+        subscription(organization, Target::Http(HttpTarget::post(url, TIMEOUT)))
+    }
+
+    fn at_an_exchange(organization: &str) -> Subscription {
+        let (exchange, routing_key) = ("erp".parse().unwrap(), "documents".parse().unwrap());
+        subscription(organization, Target::Amqp(AmqpTarget { exchange, routing_key, timeout: TIMEOUT }))
+    }
+
+    /// How many series with such labels stand at 0, and how many do not.
+    fn series(metrics: &Metrics, metric: &str, labels: &[&str]) -> (usize, usize) {
+        let text = metrics.write(Format::Plain, &Readings::default()).unwrap();
+        let begin = format!("{metric}{{");
+        let lines = text.lines().filter(|line| line.starts_with(&begin));
+        let (at_zero, others): (Vec<_>, Vec<_>) =
+            lines.filter(|line| labels.iter().all(|it| line.contains(it))).partition(|line| line.ends_with(" 0"));
+        (at_zero.len(), others.len())
+    }
+
+    #[test]
+    fn what_may_become_of_deliveries_is_0_before_it_does() {
+        const ENDED: &str = "docrelay_deliveries_total";
+        const ATTEMPTS: &str = "docrelay_attempts_total";
+        let metrics = Metrics::new(1);
+        let organization = |name: &str| format!("organization=\"{name}\"");
+        let (acme, other) = (organization("acme"), organization("other"));
+        assert_eq!((series(&metrics, ENDED, &[&other]), series(&metrics, ATTEMPTS, &[&other])), ((6, 0), (13, 0)));
+        assert_eq!((series(&metrics, ENDED, &[&acme]), series(&metrics, ATTEMPTS, &[&acme])), ((0, 0), (0, 0)));
+
+        let made = |subscription: &Subscription, answer: &Answer| {
+            metrics.attempt_made(subscription, answer, Duration::ZERO, &TraceContext::default());
+        };
+        let failed = |kind| Answer::None { kind, text: String::new() };
+        made(&over_http("acme"), &failed(FailureKind::Timeout));
+        assert_eq!((series(&metrics, ENDED, &[&acme]), series(&metrics, ATTEMPTS, &[&acme])), ((6, 0), (12, 1)));
+
+        // The first attempt at an exchange brings what may become of others; of those that are one too many as well.
+        made(&at_an_exchange("acme"), &Answer::Taken);
+        made(&at_an_exchange("globex"), &failed(FailureKind::Unroutable));
+        for labels in [[acme.as_str(), "target_kind=\"amqp\""], [other.as_str(), "target_kind=\"amqp\""]] {
+            assert_eq!(series(&metrics, ATTEMPTS, &labels), (6, 1), "{labels:?}");
+        }
+        assert_eq!(series(&metrics, ATTEMPTS, &["globex"]), (0, 0));
     }
 }

@@ -200,7 +200,7 @@ impl Metrics {
         // Several lanes may lead to one target, and several organizations be `other`: it is up when all of them say so.
         let mut up: BTreeMap<TargetLabels, bool> = BTreeMap::new();
         for target in &lanes.targets {
-            let organization = self.organizations().label(Some(&target.organization));
+            let organization = self.organization(Some(&target.organization));
             let labels = TargetLabels { organization, target: target.place.clone() };
             *up.entry(labels).or_insert(true) &= target.up;
         }

@@ -10,6 +10,7 @@ use reqwest::Client;
 use serde_json::{Value, json};
 
 use crate::support::{
+    broker::eventually,
     node::Node,
     receiver::{Receiver, Reply},
     scrape::Scraped,
@@ -158,6 +159,21 @@ fn read(program: &Program) -> String {
     std::fs::read_to_string(program.log()).unwrap()
 }
 
+/// What a service says whose store is away, and whose broker refuses it.
+async fn log_of_one_without_store_and_broker(surroundings: &Surroundings, url: &str) -> String {
+    let away = format!("postgres://someone:{STORE}@127.0.0.1:1/docrelay");
+    let refused = url.replace(BROKER, &format!("{BROKER}-not"));
+    let program =
+        surroundings.run_unready(&[("LOG__LEVEL", "trace"), ("STORE__URL", &away), ("BROKER__URL", &refused)]);
+    let log = eventually("lines about a store and a broker that are away", || async {
+        let log = read(&program);
+        (log.contains("Cannot publish yet") && log.contains("The store")).then_some(log)
+    })
+    .await;
+    program.kill().await;
+    log
+}
+
 #[tokio::test]
 async fn no_secret_comes_out_in_logs_metrics_results_and_answers() {
     let node = Node::start().await;
@@ -166,9 +182,12 @@ async fn no_secret_comes_out_in_logs_metrics_results_and_answers() {
     let url = node.url().replace("guest:guest", &format!("planted:{BROKER}"));
     let stored = Stored::new().await;
     let (good, bad) = (Receiver::ok().await, Receiver::scripted(|_| Reply::status(500)).await);
-    let logins = Receiver::scripted(|request| match request.path.starts_with("/good") {
-        true => Reply::ok().body(format!("{{\"access_token\": \"{TOKEN}\"}}")),
-        false => Reply::status(401),
+    let logins = Receiver::scripted(|request| {
+        if request.path.starts_with("/good") {
+            Reply::ok().body(format!("{{\"access_token\": \"{TOKEN}\"}}"))
+        } else {
+            Reply::status(401)
+        }
     })
     .await;
     let surroundings = Surroundings::on(&url, &[("BROKER__URL", &url)]).await;
@@ -198,15 +217,7 @@ async fn no_secret_comes_out_in_logs_metrics_results_and_answers() {
     let metrics = Scraped::open(program.admin()).await.text;
     let results = format!("{:#?}", surroundings.results.all());
 
-    // A store that is away, and a broker that refuses.
-    let away = format!("postgres://someone:{STORE}@127.0.0.1:1/docrelay");
-    let refused = url.replace(BROKER, &format!("{BROKER}-not"));
-    let other = surroundings.run_unready(&[("LOG__LEVEL", "trace"), ("STORE__URL", &away), ("BROKER__URL", &refused)]);
-    crate::support::broker::eventually("lines about a store and a broker that are away", || async {
-        let log = read(&other);
-        (log.contains("Cannot publish yet") && log.contains("The store")).then_some(())
-    })
-    .await;
+    let other = log_of_one_without_store_and_broker(&surroundings, &url).await;
 
     let (key, encryption) = (stored.key.as_str(), stored.encryption.split(':').next_back().unwrap());
     let own = [key, encryption, artifacts.trim_start_matches("k:")];
@@ -216,13 +227,12 @@ async fn no_secret_comes_out_in_logs_metrics_results_and_answers() {
     assert!(log.contains("\"level\":\"TRACE\"") || log.contains("\"level\":\"DEBUG\""), "it must speak");
     assert!(log.contains("docrelay.delivery"), "of deliveries too");
     none_in("the log", &log, &secrets);
-    none_in("the log of a service without store and broker", &read(&other), &secrets);
+    none_in("the log of a service without store and broker", &other, &secrets);
     none_in("the metrics", &metrics, &secrets);
     none_in("the results", &results, &secrets);
     none_in("the problems of the API", &problems, &secrets);
     // Whose URL it is sees it whole.
     let others: Vec<_> = PLANTED.into_iter().filter(|secret| *secret != API_QUERY).collect();
     none_in("the answers of the API", &answers, &forms(&others));
-    other.kill().await;
     program.stop().await;
 }

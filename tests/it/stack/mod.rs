@@ -1,8 +1,9 @@
-//! The stack around the service: what its files say of each other (`files`), and what Prometheus makes of them and of the
-//! service (`prometheus`). Here is how they are read.
+//! The stack around the service: what its files say of each other (`files`), what the dashboards search for among spans
+//! (`spans`), and what Prometheus makes of the files and of the service (`prometheus`). Here is how they are read.
 
 mod files;
 mod prometheus;
+mod spans;
 
 use std::{collections::BTreeSet, path::PathBuf};
 

@@ -48,13 +48,13 @@ impl Scraped {
         let answer = request.send().await.unwrap();
         assert_eq!(answer.status(), 200);
         let content_type = answer.headers()["content-type"].to_str().unwrap().to_owned();
-        Self::read(content_type, answer.text().await.unwrap())
+        Self::read(content_type, &answer.text().await.unwrap())
     }
 
     /// Reads an answer.
-    pub(crate) fn read(content_type: String, text: String) -> Self {
+    pub(crate) fn read(content_type: String, text: &str) -> Self {
         let is_open = content_type.starts_with("application/openmetrics-text");
-        let mut scraped = Self { content_type, text: text.clone(), types: BTreeMap::new(), samples: Vec::new() };
+        let mut scraped = Self { content_type, text: text.to_owned(), types: BTreeMap::new(), samples: Vec::new() };
         let (mut family, mut ended) = (String::new(), false);
         let mut series = BTreeSet::new();
         for line in text.lines() {
@@ -153,15 +153,12 @@ fn sample(line: &str) -> Sample {
         Some((sample, exemplar)) => (sample, Some(labels(exemplar.strip_prefix('{').unwrap()).0)),
         None => (line, None),
     };
-    let (name, labels, rest) = match line.split_once('{') {
-        Some((name, rest)) => {
-            let (labels, rest) = labels(rest);
-            (name, labels, rest)
-        }
-        None => {
-            let (name, rest) = line.split_once(' ').unwrap();
-            (name, BTreeMap::new(), rest)
-        }
+    let (name, labels, rest) = if let Some((name, rest)) = line.split_once('{') {
+        let (labels, rest) = labels(rest);
+        (name, labels, rest)
+    } else {
+        let (name, rest) = line.split_once(' ').unwrap();
+        (name, BTreeMap::new(), rest)
     };
     let value = rest.split_whitespace().next().unwrap().parse().unwrap();
     Sample { name: name.to_owned(), labels, value, exemplar }
