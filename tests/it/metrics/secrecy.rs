@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 use crate::support::{
     broker::eventually,
     node::Node,
+    program::Program,
     receiver::{Receiver, Reply},
     scrape::Scraped,
-    service::{GENEROUS, Program, Surroundings, event, subscription, with},
+    service::{GENEROUS, Surroundings, event, subscription, with},
 };
 
 /// Everything that is secret, each with a text that stands nowhere else. Each is looked for as it is, and in base64.

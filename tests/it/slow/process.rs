@@ -7,8 +7,9 @@ use serde_json::json;
 
 use super::{assert_all_delivered, assert_no_repeats, events, requests};
 use crate::support::{
+    program::Program,
     receiver::{Receiver, Reply},
-    service::{GENEROUS, Program, Surroundings, event, subscription, with},
+    service::{GENEROUS, Surroundings, event, subscription, with},
 };
 
 const EVENTS: usize = 3_000;

@@ -2,13 +2,10 @@
 
 use docrelay::{
     domain::Secret,
-    secrets::{KeyRing, OpenError},
-    store::database::{
-        ChangeCounter, Content, Cursor, InsertError, NewSubscription, Origin, Store, StoreError, UpdateError,
-    },
+    store::database::{ChangeCounter, Content, Cursor, InsertError, NewSubscription, Origin, Store, UpdateError},
 };
 
-use super::{Database, at, content, id, ids, key, new, organization};
+use super::{Database, at, content, id, ids, new, organization};
 
 /// The suite as tests of one database.
 macro_rules! conformance {
@@ -38,14 +35,6 @@ macro_rules! conformance {
             deleting_makes_room_for_another_of_its_kind
             what_the_system_disables_says_why_and_is_told_once
             deletions_are_loaded_while_they_matter_the_oldest_first
-            secrets_are_encrypted_at_rest_and_open_with_any_key_of_the_ring
-            without_a_key_nothing_secret_is_stored
-            secrets_of_another_row_do_not_open
-            resealing_leaves_nothing_under_an_old_key_and_can_be_done_beside_writers
-            a_newer_schema_is_refused_with_both_versions
-            many_may_open_an_empty_database_at_once
-            a_database_that_is_opened_again_is_as_it_was
-            a_database_that_is_gone_is_an_error_of_each_call
         }
         $crate::store::conformance::conformance! {
             filed, $database:
@@ -64,6 +53,20 @@ macro_rules! conformance {
             that_something_was_resumed_is_forgotten_after_thirty_days
         }
         $crate::store::conformance::conformance! {
+            opening, $database:
+            a_newer_schema_is_refused_with_both_versions
+            many_may_open_an_empty_database_at_once
+            a_database_that_is_opened_again_is_as_it_was
+            a_database_that_is_gone_is_an_error_of_each_call
+        }
+        $crate::store::conformance::conformance! {
+            sealed, $database:
+            secrets_are_encrypted_at_rest_and_open_with_any_key_of_the_ring
+            without_a_key_nothing_secret_is_stored
+            secrets_of_another_row_do_not_open
+            resealing_leaves_nothing_under_an_old_key_and_can_be_done_beside_writers
+        }
+        $crate::store::conformance::conformance! {
             limits, $database:
             limits_come_back_from_the_database_as_they_were_written
             a_document_from_before_there_were_limits_has_the_defaults
@@ -77,7 +80,7 @@ macro_rules! conformance {
 }
 pub(super) use conformance;
 
-fn with_secret(name: &str, secret: &str) -> NewSubscription {
+pub(super) fn with_secret(name: &str, secret: &str) -> NewSubscription {
     let content = Content { secrets: Some(Secret::new(secret)), ..content("{}") };
     NewSubscription { content, ..new(name) }
 }
@@ -345,73 +348,6 @@ async fn disable(store: &Store, name: &str, seconds: i64) -> bool {
     store.disable(&id(name), "gone", known, at(seconds)).await.unwrap().is_some()
 }
 
-pub(super) async fn secrets_are_encrypted_at_rest_and_open_with_any_key_of_the_ring(mut database: Database) {
-    let old = database.keys.first().unwrap().clone();
-    let store = database.open().await;
-    store.insert(&with_secret("a", "hush-hush"), at(0)).await.unwrap();
-    let stored = database.blob("SELECT secrets FROM subscriptions").await;
-    assert!(!stored.windows(4).any(|part| part == b"hush"));
-    database.keys = KeyRing::new(vec![key(), old]);
-    let row = database.open().await.get(&organization("acme"), &id("a")).await.unwrap().unwrap();
-    assert_eq!(row.secrets, Ok(Some(Secret::new("hush-hush"))));
-    database.keys = KeyRing::new(vec![key()]);
-    let stranger = database.open().await;
-    let row = stranger.get(&organization("acme"), &id("a")).await.unwrap().unwrap();
-    assert!(matches!(row.secrets, Err(OpenError::UnknownKey(_))), "the row is there, its secrets are not");
-    assert!(stranger.delete(&organization("acme"), &id("a"), at(1)).await.unwrap());
-}
-
-pub(super) async fn without_a_key_nothing_secret_is_stored(mut database: Database) {
-    database.keys = KeyRing::default();
-    let store = database.open().await;
-    let refused = store.insert(&with_secret("a", "hush"), at(0)).await.unwrap_err();
-    assert!(refused.to_string().contains("docrelay secrets init"), "{refused}");
-    assert!(store.load_all().await.unwrap().rows.is_empty());
-    store.insert(&new("b"), at(0)).await.unwrap();
-    let content = Content { secrets: Some(Secret::new("hush")), ..content("{}") };
-    let refused = store.update(&organization("acme"), &id("b"), None, &content, at(1)).await.unwrap_err();
-    assert!(refused.to_string().contains("docrelay secrets init"), "{refused}");
-    let refused = store.reseal().await.unwrap_err();
-    assert!(refused.to_string().contains("docrelay secrets init"), "{refused}");
-}
-
-pub(super) async fn secrets_of_another_row_do_not_open(database: Database) {
-    let store = database.open().await;
-    store.insert(&with_secret("a", "of a"), at(0)).await.unwrap();
-    store.insert(&with_secret("b", "of b"), at(0)).await.unwrap();
-    database
-        .execute("UPDATE subscriptions SET secrets = (SELECT secrets FROM subscriptions WHERE id = 'a') WHERE id = 'b'")
-        .await;
-    let row = store.get(&organization("acme"), &id("b")).await.unwrap().unwrap();
-    assert_eq!(row.secrets, Err(OpenError::Damaged));
-}
-
-pub(super) async fn resealing_leaves_nothing_under_an_old_key_and_can_be_done_beside_writers(mut database: Database) {
-    let (old, new_key) = (database.keys.first().unwrap().clone(), key());
-    let before = database.open().await;
-    for index in 0..20 {
-        before.insert(&with_secret(&format!("s{index}"), "old"), at(0)).await.unwrap();
-    }
-    before.insert(&new("plain"), at(0)).await.unwrap();
-    database.keys = KeyRing::new(vec![new_key.clone(), old]);
-    let store = database.open().await;
-    let writing = async {
-        for index in 0..20 {
-            let content = Content { secrets: Some(Secret::new("new")), ..content("{}") };
-            store.update(&organization("acme"), &id(&format!("s{index}")), None, &content, at(1)).await.unwrap();
-        }
-    };
-    let (told, ()) = tokio::join!(store.reseal(), writing);
-    let told = told.unwrap();
-    assert_eq!((told.resealed + told.current, told.unreadable.len()), (20, 0));
-    assert_eq!(store.reseal().await.unwrap().resealed, 0, "again changes nothing");
-    database.keys = KeyRing::new(vec![new_key]);
-    for row in database.open().await.load_all().await.unwrap().rows {
-        let expected = if row.id == id("plain") { None } else { Some(Secret::new("new")) };
-        assert_eq!(row.secrets, Ok(expected), "{}", row.id);
-    }
-}
-
 pub(super) async fn deletions_are_loaded_while_they_matter_the_oldest_first(database: Database) {
     let store = database.open().await;
     let (acme, now) = (organization("acme"), docrelay::domain::now());
@@ -428,44 +364,4 @@ pub(super) async fn deletions_are_loaded_while_they_matter_the_oldest_first(data
     let gone: Vec<_> = loaded.gone.iter().map(|it| (it.id.as_str(), it.organization.as_str())).collect();
     assert_eq!(gone, [("b", "acme"), ("a", "acme")]);
     assert_eq!(store.changes_since(ChangeCounter::default()).await.unwrap().gone.len(), 3, "who follows misses none");
-}
-
-pub(super) async fn a_newer_schema_is_refused_with_both_versions(database: Database) {
-    database.open().await.close().await;
-    database.execute("INSERT INTO schema_version (version) VALUES (77)").await;
-    let refused = Store::open(&database.url, database.keys.clone()).await.unwrap_err();
-    assert!(matches!(refused, StoreError::Newer { found: 77, known: 3 }), "{refused:?}");
-    let text = refused.to_string();
-    assert!(text.contains("version 77") && text.contains("up to 3"), "{text}");
-}
-
-pub(super) async fn many_may_open_an_empty_database_at_once(database: Database) {
-    let stores = futures_util::future::join_all((0..6).map(|_| database.open())).await;
-    for (index, store) in stores.iter().enumerate() {
-        store.insert(&new(&format!("s{index}")), at(0)).await.unwrap();
-    }
-    assert_eq!(stores[0].load_all().await.unwrap().rows.len(), 6);
-}
-
-pub(super) async fn a_database_that_is_opened_again_is_as_it_was(database: Database) {
-    let store = database.open().await;
-    store.insert(&with_secret("a", "hush"), at(0)).await.unwrap();
-    let (loaded, counter) = (store.load_all().await.unwrap(), store.counter().await.unwrap());
-    store.close().await;
-    let again = database.open().await;
-    assert_eq!(again.load_all().await.unwrap(), loaded);
-    assert_eq!(again.counter().await.unwrap(), counter);
-    assert!(matches!(store.counter().await, Err(StoreError::Away(_))), "closed is closed");
-}
-
-pub(super) async fn a_database_that_is_gone_is_an_error_of_each_call(database: Database) {
-    let store = database.open().await;
-    store.insert(&new("a"), at(0)).await.unwrap();
-    database.destroy().await;
-    let acme = organization("acme");
-    assert!(matches!(store.get(&acme, &id("a")).await, Err(StoreError::Away(_))));
-    assert!(matches!(store.insert(&new("b"), at(0)).await, Err(InsertError::Store(StoreError::Away(_)))));
-    assert!(matches!(store.load_all().await, Err(StoreError::Away(_))));
-    let away = store.changes_since(ChangeCounter::default()).await.unwrap_err();
-    assert_eq!(away.to_string(), "the store is away");
 }

@@ -5,8 +5,10 @@ mod filed;
 pub(crate) mod follow;
 mod keys;
 mod limits;
+mod opening;
 mod paused;
 mod postgres;
+mod sealed;
 mod sqlite;
 
 use std::{

@@ -7,6 +7,7 @@ pub(crate) mod collector;
 pub(crate) mod frames;
 pub(crate) mod node;
 pub(crate) mod page;
+pub(crate) mod program;
 pub(crate) mod prometheus;
 pub(crate) mod proxy;
 pub(crate) mod receiver;

@@ -5,9 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
-    process::ExitStatus,
+    net::TcpListener,
     time::Duration,
 };
 
@@ -30,10 +28,10 @@ use lapin::{
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::time::timeout;
 
 use super::{
     broker::{TestBroker, docrelay, eventually},
+    program::{Program, ready},
     receiver::Receiver,
     results::Results,
 };
@@ -156,7 +154,7 @@ impl Surroundings {
     /// The same with further settings.
     pub(crate) async fn run_with(&self, settings: &[(&'static str, &str)]) -> Program {
         let program = self.run_unready(settings);
-        ready(program.admin).await;
+        ready(program.admin()).await;
         program
     }
 
@@ -164,13 +162,11 @@ impl Surroundings {
     pub(crate) fn run_unready(&self, settings: &[(&'static str, &str)]) -> Program {
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let log = self.folder.path().join(format!("{}.log", free.port()));
-        let file = std::fs::File::create(&log).unwrap();
         let mut command = docrelay(&["run"]);
         let named = |(key, value): (&&str, &String)| (variable(key), value.clone());
         command.envs(self.settings.iter().map(named)).env("DOCRELAY__ADMIN__LISTEN", free.to_string());
         command.envs(settings.iter().map(|(key, value)| (variable(key), value)));
-        command.stdout(file.try_clone().unwrap()).stderr(file);
-        Program { child: command.spawn().unwrap(), log, admin: free }
+        Program::start(command, free, log)
     }
 
     pub(crate) async fn publish(&self, event: &DocumentEvent) {
@@ -334,87 +330,6 @@ async fn declare(url: &str, config: &BrokerConfig) -> Topology {
     docrelay::broker::declare(&connection, &topology, Declare::Create).await.unwrap();
     connection.close(200, "done".into()).await.unwrap();
     topology
-}
-
-/// Waits until a service says that it is ready.
-async fn ready(admin: SocketAddr) {
-    until_ready_is(admin, true).await;
-}
-
-async fn until_ready_is(admin: SocketAddr, wanted: bool) {
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    eventually(if wanted { "a service that is ready" } else { "a service that is not ready" }, || async {
-        let answer = client.get(format!("http://{admin}/readyz")).send().await.ok()?;
-        (answer.status().is_success() == wanted).then_some(())
-    })
-    .await;
-}
-
-/// The real program, running. Its log is shown when its test fails.
-pub(crate) struct Program {
-    child: tokio::process::Child,
-    log: PathBuf,
-    admin: SocketAddr,
-}
-
-impl Program {
-    /// Ends it with SIGKILL.
-    pub(crate) async fn kill(mut self) {
-        self.child.kill().await.unwrap();
-    }
-
-    /// Sends it a signal, by its name.
-    pub(crate) async fn signal(&self, name: &str) {
-        let pid = self.child.id().expect("it runs").to_string();
-        let sent = tokio::process::Command::new("kill").args(["-s", name, &pid]).status().await.unwrap();
-        assert!(sent.success());
-    }
-
-    /// Waits for its end.
-    pub(crate) async fn ended(mut self) -> ExitStatus {
-        timeout(GENEROUS, self.child.wait()).await.expect("the program must end").unwrap()
-    }
-
-    /// Waits until it says that it is not ready.
-    pub(crate) async fn not_ready(&self) {
-        until_ready_is(self.admin, false).await;
-    }
-
-    /// Stops it in order.
-    pub(crate) async fn stop(self) {
-        self.signal("TERM").await;
-        assert!(self.ended().await.success());
-    }
-
-    /// How many bytes of memory it holds, and held at most.
-    pub(crate) fn memory(&self) -> (u64, u64) {
-        let pid = self.child.id().expect("it runs");
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-            line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
-        };
-        (field("VmRSS:"), field("VmHWM:"))
-    }
-
-    /// Where health and metrics are served.
-    pub(crate) fn admin(&self) -> SocketAddr {
-        self.admin
-    }
-
-    pub(crate) fn log(&self) -> &Path {
-        &self.log
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-            let lines: Vec<&str> = log.lines().collect();
-            eprintln!("the end of the service's log:\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
-        }
-    }
 }
 
 /// A subscription of the organization `acme` to `document_text`.
