@@ -24,9 +24,6 @@ const LONGEST_WAIT: u32 = 256;
 /// Who is first in line and finds no room in the slow window looks again so soon.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// So many times longer stays away what waits for a silent target while many others are silent too.
-const CROWDED: u32 = 4;
-
 /// A lane that nobody used for so long, or for twice the longest wait, is forgotten.
 const IDLE: Duration = Duration::from_mins(10);
 
@@ -178,43 +175,46 @@ impl Lane {
     pub(super) fn park(&mut self, world: &World<'_>, windows: &Windows, ask: &Ask<'_>) -> Admission {
         let now = world.now;
         let class = self.class(now);
-        let mut wait = world.unit;
-        if class == Class::Suspect {
-            // As long as the target has been silent: what waits comes up soon after a short silence, and seldom in a long one.
-            if !windows.has_room(self.held, class, ask.bytes) {
-                self.record.asked(now, self.in_flight);
-            }
-            wait = wait.max(power_of_two(self.comes_up_after(now, windows, ask), world.unit));
+        if class == Class::Suspect && !windows.has_room(self.held, class, ask.bytes) {
+            self.record.asked(now, self.in_flight);
         }
-        let spacing = self.spacing(world, windows, ask, class);
+        let in_a_crowd = class == Class::Suspect && windows.part(self.held, class) <= 1.0;
+        let mut wait = world.unit;
+        if class == Class::Suspect && !in_a_crowd {
+            // As long as the target has been silent: what waits comes up soon after a short silence, and seldom in a long one.
+            wait = wait.max(power_of_two(self.record.silence(now), world.unit));
+        }
+        let by_silence = if in_a_crowd { self.spacing_in_a_crowd(world, ask.lane) } else { Duration::ZERO };
+        let spacing = self.spacing(world, windows, ask, class).max(by_silence);
+        let in_hops =
+            |turn| if in_a_crowd { power_of_two(turn, world.unit) } else { in_few_hops(turn, spacing, world.unit) };
         if spacing.is_zero() {
             wait = wait.max(self.held_until.time().saturating_sub(now));
         } else if ask.came == Came::New {
-            let spacing = self.turn_spacing(world, windows, ask, spacing);
-            let turn = self.bookings.next(now, self.held_until.time(), self.in_line, spacing);
-            if ask.limits.rate.is_some() && turn >= ask.left {
+            let apart = self.turn_spacing(world, windows, ask, spacing);
+            // In a crowd the one in flight has the first turn, and keeps it for long.
+            let before = self.in_line + if in_a_crowd { self.in_flight } else { 0 };
+            let turn = self.bookings.next(now, self.held_until.time(), before, apart);
+            if ask.limits.rate.is_some() && !in_a_crowd && turn >= ask.left {
                 return Admission::TooLate(turn);
             }
-            self.bookings.promise(now, self.held_until.time(), spacing);
-            wait = wait.max(turn);
+            self.bookings.promise(now, self.held_until.time(), apart);
+            wait = wait.max(in_hops(turn));
         } else {
             // It had its turn: another one behind those that were refused before it, never at the end of the line.
             let turn = self.late.next(now, self.held_until.time(), 1, spacing);
             self.late.promise(now, self.held_until.time(), spacing);
-            wait = wait.max(turn.min(world.unit * LONGEST_WAIT)).max(self.held_until.time().saturating_sub(now));
+            wait = wait.max(in_hops(turn.min(world.unit * LONGEST_WAIT)));
+            wait = wait.max(self.held_until.time().saturating_sub(now));
         }
         Admission::Park(Park { wait, down: false })
     }
 
-    /// How long what waits for a silent target stays away, before it is rounded: as long as the silence has lasted. While so
-    /// many are silent that each has but one place, four to eight times as long: what comes up finds no room, and
-    /// all of it together would keep the broker busy. The lanes differ in it, so that they do not come up at one time.
-    fn comes_up_after(&self, now: Duration, windows: &Windows, ask: &Ask<'_>) -> Duration {
-        let silence = self.record.silence(now);
-        if windows.part(self.held, Class::Suspect) > 1.0 {
-            return silence;
-        }
-        silence.saturating_mul(CROWDED) + silence.mul_f64(f64::from(CROWDED) * spread(ask.lane))
+    /// How far apart the turns of a silent lane are while so many are silent that each has but one place: as long as its
+    /// silence has lasted, or up to twice that, each lane differently. What came up sooner would find no room, and all of it
+    /// together would keep the broker busy.
+    fn spacing_in_a_crowd(&self, world: &World<'_>, lane: &LaneKey) -> Duration {
+        self.record.silence(world.now).mul_f64(1.0 + spread(lane)).max(world.unit)
     }
 
     /// Its turn stands, unless the lane is so much faster by now that another comes sooner.
@@ -301,6 +301,17 @@ pub fn hold_for(age: Duration, unit: Duration) -> Duration {
 fn power_of_two(time: Duration, unit: Duration) -> Duration {
     let units = u32::try_from(time.as_nanos() / unit.as_nanos().max(1)).unwrap_or(u32::MAX);
     unit * units.checked_ilog2().map_or(1, |power| 1 << power).min(LONGEST_WAIT)
+}
+
+/// A turn by whole multiples of the longest power of two of units that is no longer than the turns are apart: where they lie
+/// far apart, that changes their order little, and each takes fewer hops.
+fn in_few_hops(turn: Duration, spacing: Duration, unit: Duration) -> Duration {
+    let step = power_of_two(spacing, unit);
+    if step <= unit {
+        return turn;
+    }
+    let steps = u32::try_from(turn.as_nanos().div_ceil(step.as_nanos().max(1))).unwrap_or(u32::MAX);
+    step.saturating_mul(steps)
 }
 
 /// A figure from 0 to 1 that is each lane's own, and always the same.

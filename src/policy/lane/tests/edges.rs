@@ -51,16 +51,37 @@ fn a_target_is_not_silent_while_its_request_waits_for_the_window_or_for_a_login(
 }
 
 #[test]
-fn what_waits_for_one_of_many_silent_targets_comes_back_four_to_eight_times_as_seldom_and_not_all_at_once() {
+fn what_waits_for_one_of_many_silent_targets_comes_back_one_by_one_and_not_of_all_targets_at_once() {
     let mut lanes = lanes();
-    let waits =
-        |lanes: &mut Lanes, n: u32, seconds| parked(lanes.admit(SECOND + SECOND * seconds, &ask(&key(n)))).as_secs();
     let many = SIZES.slow / 4;
     for n in 0..many {
         may_go(&mut lanes, SECOND, &ask(&key(n)));
     }
-    let after_five: Vec<_> = (0..many).map(|n| waits(&mut lanes, n, 5)).collect();
-    assert!(after_five.iter().all(|wait| [16, 32].contains(wait)), "20 to 40 s, rounded down: {after_five:?}");
-    assert!([16, 32].iter().all(|wait| after_five.contains(wait)), "{after_five:?}");
-    assert_eq!(waits(&mut lanes, 0, 5000), 256);
+    let mut waits = |n: u32, seconds| parked(lanes.admit(SECOND + SECOND * seconds, &ask(&key(n)))).as_secs();
+    let turns: Vec<[u64; 4]> = (0..many).map(|n| [(); 4].map(|()| waits(n, 5))).collect();
+    for [first, second, third, fourth] in &turns {
+        // Turns of 5 to 10 s, and each as one hop: a power of two.
+        assert!([4, 8].contains(first), "{turns:?}");
+        assert!([8, 16].contains(second), "{turns:?}");
+        assert!([8, 16].contains(third) && third >= second, "15 to 30 s: {turns:?}");
+        assert!([16, 32].contains(fourth), "{turns:?}");
+    }
+    for first in [4, 8] {
+        assert!(turns.iter().any(|turn| turn[0] == first), "lanes differ: {turns:?}");
+    }
+    waits(0, 5000);
+    assert_eq!(waits(0, 5000), 256);
+}
+
+#[test]
+fn turns_that_lie_far_apart_take_few_hops() {
+    let (mut lanes, key) = (lanes(), key(1));
+    let often = Limits { max_in_flight: 1, rate: None };
+    answer(&mut lanes, SECOND, &key, SECOND * 10);
+    let ask = Ask { limits: often, ..ask(&key) };
+    may_go(&mut lanes, SECOND * 20, &ask);
+    assert_eq!(lanes.admit(SECOND * 20, &ask), Admission::Line);
+    let waits = [(); 20].map(|()| parked(lanes.admit(SECOND * 20, &ask)).as_secs());
+    assert!(waits.iter().all(|wait| wait % 8 == 0), "{waits:?}");
+    assert!(waits.is_sorted() && waits[19] >= 20 * 10 && waits[19] < 24 * 10, "as many as the target takes: {waits:?}");
 }
