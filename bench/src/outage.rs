@@ -1,6 +1,9 @@
 //! Two targets are down for a minute, one with `while_down: hold` and one with `count`: do all deliveries of the one arrive,
 //! do all of the other end, what does the broker do for it, and what do the others notice?
 //!
+//! What the others notice is the same traffic with all targets there and with two down, and nothing that watches. What became
+//! of every delivery is counted in a run of its own, by a tap: it has the broker send everything once more.
+//!
 //! A day of this, with outages of hours, is the simulation's.
 
 #![expect(clippy::print_stdout, reason = "it shows progress")]
@@ -15,8 +18,10 @@ use crate::{
     backlog::OTHERS,
     events::{organization, subscription_to},
     schedule::Plan,
-    stage::{Observed, Stage},
+    service::Service,
+    stage::{Observed, Opened, Stage},
     tap::{Counted, Tap},
+    targets::Door,
 };
 
 /// The target whose deliveries are held.
@@ -32,7 +37,7 @@ const DEADLINE: Duration = Duration::from_mins(4);
 /// What was seen.
 #[derive(Debug, Serialize)]
 pub struct Outage {
-    /// What the others noticed.
+    /// What the others noticed beside the tap.
     #[serde(flatten)]
     pub observed: Observed,
     /// Seconds that the targets were down.
@@ -69,35 +74,90 @@ impl Outage {
 /// How long it takes, about.
 #[must_use]
 pub fn estimate(stage: &Stage<'_>) -> Duration {
-    stage.seconds(75, 30) + Duration::from_secs(40)
+    3 * (stage.seconds(75, 30) + Duration::from_secs(4)) + Duration::from_secs(30)
 }
 
-/// Runs it.
+/// The service, and the door of the targets that are down.
+struct Started {
+    replica: Service,
+    door: Option<Door>,
+}
+
+async fn start(stage: &Stage<'_>, is_down: bool) -> Result<Started> {
+    let door = is_down.then(|| stage.targets.closed_door()).transpose()?;
+    let mut subscriptions = stage.subscriptions(OTHERS.map(|target| (target, String::new())));
+    for (target, more) in [(HELD, HOLD), (COUNTED, COUNT)] {
+        let organization = organization(target);
+        let url = door.as_ref().map_or_else(|| stage.targets.url(target), |door| door.url(target));
+        subscriptions += &subscription_to(&organization, &organization, &url, more);
+    }
+    Ok(Started { replica: stage.fresh(&subscriptions).await?, door })
+}
+
+impl Started {
+    /// Events come, and what is down comes back.
+    async fn traffic(&mut self, stage: &Stage<'_>, plan: &Plan) -> Result<Opened> {
+        stage.targets.begin(&plan.run, []);
+        let begun = Instant::now();
+        let door = self.door.take();
+        let back = async {
+            sleep_until(begun + down(stage)).await;
+            door.map_or(Ok(()), |door| stage.targets.open(door))
+        };
+        let (opened, back) = tokio::join!(stage.open_loop(&self.replica, plan, is_other), back);
+        back?;
+        opened
+    }
+}
+
+fn plan(stage: &Stage<'_>) -> Plan {
+    let targets = OTHERS.chain([HELD, COUNTED]).collect();
+    Plan { run: "outage".to_owned(), rate: stage.rate(), length: stage.seconds(75, 30), targets }
+}
+
+/// For how long the two are down.
+fn down(stage: &Stage<'_>) -> Duration {
+    stage.seconds(60, 20)
+}
+
+fn is_other(target: usize) -> bool {
+    OTHERS.contains(&target)
+}
+
+/// What the others notice, with all targets there or with two down, while nothing is counted.
+///
+/// # Errors
+/// When it cannot be run.
+pub async fn others(stage: &Stage<'_>, is_down: bool) -> Result<Observed> {
+    let mut service = start(stage, is_down).await?;
+    let plan = plan(stage);
+    let opened = service.traffic(stage, &plan).await?;
+    let (arrivals, _) = stage.targets.end();
+    service.replica.kill().await?;
+    let observed = opened.observed(&plan, &arrivals, is_other);
+    let (all, usage) = (&observed.served.all, &observed.usage);
+    println!(
+        "  {:<14} others p50 {:.2} ms  p99 {:.2} ms  cores {:.2} + {:.2}{}",
+        if is_down { "two are down" } else { "all are there" },
+        all.p50_ms,
+        all.p99_ms,
+        usage.service_cpu / usage.seconds,
+        usage.broker_cpu / usage.seconds,
+        if observed.void { "  VOID: the publisher was late" } else { "" },
+    );
+    Ok(observed)
+}
+
+/// Runs it, and counts what becomes of every delivery.
 ///
 /// # Errors
 /// When it cannot be made.
 pub async fn run(stage: &Stage<'_>) -> Result<Outage> {
-    println!("\noutage: two targets are down, one with while_down: hold and one with count");
-    let door = stage.targets.closed_door()?;
-    let mut subscriptions = stage.subscriptions(OTHERS.map(|target| (target, String::new())));
-    for (target, more) in [(HELD, HOLD), (COUNTED, COUNT)] {
-        let organization = organization(target);
-        subscriptions += &subscription_to(&organization, &organization, &door.url(target), more);
-    }
-    let service = stage.fresh(&subscriptions).await?;
+    let mut service = start(stage, true).await?;
     let tap = Tap::open(stage.broker.url()).await?;
-    let targets: Vec<usize> = OTHERS.chain([HELD, COUNTED]).collect();
-    let plan = Plan { run: "outage".to_owned(), rate: stage.rate(), length: stage.seconds(75, 30), targets };
-    stage.targets.begin(&plan.run, []);
-    let (begun, down) = (Instant::now(), stage.seconds(60, 20));
-    let watched = |target: usize| OTHERS.contains(&target);
-    let back = async {
-        sleep_until(begun + down).await;
-        stage.targets.open(door)
-    };
-    let (opened, back) = tokio::join!(stage.open_loop(&service, &plan, watched), back);
-    back?;
-    let opened = opened?;
+    let begun = Instant::now();
+    let plan = plan(stage);
+    let opened = service.traffic(stage, &plan).await?;
     let parked = tap.read(|counted| counted.messages);
     let events = plan.turns().into_iter().filter(|target| *target == HELD).count();
     let counted_events = plan.turns().into_iter().filter(|target| *target == COUNTED).count();
@@ -109,12 +169,12 @@ pub async fn run(stage: &Stage<'_>) -> Result<Outage> {
     let seconds = begun.elapsed().as_secs_f64();
     let (arrivals, _) = stage.targets.end();
     let counted = tap.close().await?;
-    service.kill().await?;
+    service.replica.kill().await?;
     let came =
         |wanted: usize| arrivals.iter().filter(|a| a.target == wanted).map(|a| a.event).collect::<HashSet<_>>().len();
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
     let outage = Outage {
-        down_seconds: down.as_secs_f64(),
+        down_seconds: down(stage).as_secs_f64(),
         events,
         counted_events,
         held_delivered: came(HELD),
@@ -124,7 +184,7 @@ pub async fn run(stage: &Stage<'_>) -> Result<Outage> {
         held_hops: hops(&counted, HELD),
         counted_hops: hops(&counted, COUNTED),
         seconds,
-        observed: opened.observed(&plan, &arrivals, watched),
+        observed: opened.observed(&plan, &arrivals, is_other),
     };
     print(&outage);
     Ok(outage)
@@ -148,7 +208,6 @@ fn hops(counted: &Counted, target: usize) -> f64 {
 }
 
 fn print(outage: &Outage) {
-    let (all, usage) = (&outage.observed.served.all, &outage.observed.usage);
     println!(
         "  {:.0} s down, {} events each: held {} delivered; counted {} delivered, {} exhausted; {} lost; over after {:.0} s",
         outage.down_seconds,
@@ -160,12 +219,7 @@ fn print(outage: &Outage) {
         outage.seconds,
     );
     println!(
-        "  others p50 {:.2} ms  p99 {:.2} ms  cores {:.2} + {:.2}  {:.0} MiB  {:.0} parked/s, each held one {:.1} times, each \
-         counted one {:.1} times{}",
-        all.p50_ms,
-        all.p99_ms,
-        usage.service_cpu / usage.seconds,
-        usage.broker_cpu / usage.seconds,
+        "  {:.0} MiB  {:.0} parked/s, each held one {:.1} times, each counted one {:.1} times{}",
         outage.observed.rss_mib,
         outage.parked_per_second,
         outage.held_hops,

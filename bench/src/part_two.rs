@@ -112,8 +112,6 @@ fn estimate(stage: &Stage<'_>, wanted: &Wanted) -> Duration {
 struct Results {
     file: Map<String, Value>,
     board: Board,
-    /// The others without anything beside them: measured once.
-    quiet: Option<Observed>,
 }
 
 impl Results {
@@ -158,25 +156,22 @@ impl Results {
         figures.insert("broker_extra_cores".to_owned(), extra_cores(&quiet.observed, &row.observed).into());
         self.board.beside("10,000 wait", &quiet.observed, &row.observed);
         self.put("backlog", &figures)?;
-        self.put("backlog_rows", &json!([quiet, row]))?;
-        self.quiet = Some(quiet.observed);
-        Ok(())
+        self.put("backlog_rows", &json!([quiet, row]))
     }
 
     async fn outage(&mut self, stage: &Stage<'_>) -> Result<()> {
-        let quiet = match self.quiet.take() {
-            Some(quiet) => quiet,
-            None => backlog::quiet(stage).await?.observed,
-        };
+        println!("\noutage: two targets are down, one with while_down: hold and one with count");
+        let without = outage::others(stage, false).await?;
+        let with = outage::others(stage, true).await?;
+        println!("  the broker does {:.2} cores of work more", extra_cores(&without, &with));
         let outage = outage::run(stage).await?;
-        println!("  the broker does {:.2} cores of work more", extra_cores(&quiet, &outage.observed));
         self.board.outage(&outage);
-        self.board.beside("outage", &quiet, &outage.observed);
+        self.board.beside("outage", &without, &with);
         let mut figures = serde_json::to_value(&outage)?;
         if let Value::Object(figures) = &mut figures {
-            figures.insert("others".to_owned(), serde_json::to_value(compared(&quiet, &outage.observed))?);
+            figures.insert("others".to_owned(), serde_json::to_value(compared(&without, &with))?);
             figures.insert("lost".to_owned(), outage.lost().into());
-            figures.insert("broker_extra_cores".to_owned(), extra_cores(&quiet, &outage.observed).into());
+            figures.insert("broker_extra_cores".to_owned(), extra_cores(&without, &with).into());
         }
         self.put("outage", &figures)
     }

@@ -129,7 +129,9 @@ fn limiter_runs(seed: u64) -> Vec<(String, Setting)> {
 /// A limited target with five minutes' backlog and somewhat more traffic than it may have.
 pub(crate) fn limiter(per_second: f64, burst: u32, replicas: usize, unsteady: bool, seed: u64) -> Setting {
     let mut limited = Group::new("limited", 1, per_second * 1.2).limited(per_second, burst);
-    limited.at_once = vec![(10 * SECOND, (per_second * 300.0) as usize)];
+    // It takes 15 s to come in, so that turns come at all moments.
+    limited.at_once =
+        (0..50).map(|part| (10 * SECOND + SECOND * part * 3 / 10, (per_second * 300.0) as usize / 50)).collect();
     limited.limits.max_in_flight = 256;
     let mut setting = setting(seed, 300 * SECOND, replicas, vec![limited]);
     setting.drains = false;

@@ -18,6 +18,11 @@ use crate::{domain::LaneKey, policy::share::Share};
 /// The line holds about what a lane can send within this time.
 const LINE_WORTH: Duration = Duration::from_secs(1);
 
+/// And so many at least at a lane with a rate, where they wait no longer than this: a wait is whole units, and at several
+/// replicas a turn comes up at any of them, so that two may come at once and then none for a while.
+const LEAST_LINE: u32 = 2;
+const LEAST_LINE_WORTH: Duration = Duration::from_secs(10);
+
 /// The longest wait before a lane is asked again, in units: a raised limit, or a target that is back, is felt by then.
 const LONGEST_WAIT: u32 = 256;
 
@@ -268,7 +273,9 @@ impl Lane {
         let spacing = self.spacing(world, windows, ask, self.class(world.now));
         let worth = LINE_WORTH.as_nanos().checked_div(spacing.as_nanos()).and_then(|worth| u32::try_from(worth).ok());
         let unknown = self.record.latency().is_none().then_some(cap(ask.limits, world.share));
-        worth.unwrap_or(u32::MAX).min(unknown.unwrap_or(u32::MAX)).max(1)
+        let is_short = ask.limits.rate.is_some() && spacing.saturating_mul(LEAST_LINE) <= LEAST_LINE_WORTH;
+        let least = if is_short { LEAST_LINE } else { 1 };
+        worth.unwrap_or(u32::MAX).min(unknown.unwrap_or(u32::MAX)).max(least)
     }
 
     fn limiter(&mut self, world: &World<'_>, rate: Rate) -> &Limiter {
@@ -291,10 +298,12 @@ impl Lane {
     }
 }
 
-/// How long a delivery of this age waits for a target that is down: half its age, from one unit to 256.
+/// How long a delivery of this age waits for a target that is down: half its age at least and all of it at most, as one hop,
+/// from one unit to 256.
 #[must_use]
 pub fn hold_for(age: Duration, unit: Duration) -> Duration {
-    (age / 2).clamp(unit, unit * LONGEST_WAIT)
+    let half = u32::try_from((age / 2).as_nanos().div_ceil(unit.as_nanos().max(1))).unwrap_or(u32::MAX);
+    unit * half.min(LONGEST_WAIT).next_power_of_two()
 }
 
 /// The longest power of two of units that is no longer than `time`: one hop through one delay queue. From 1 to 256.
@@ -303,15 +312,15 @@ fn power_of_two(time: Duration, unit: Duration) -> Duration {
     unit * units.checked_ilog2().map_or(1, |power| 1 << power).min(LONGEST_WAIT)
 }
 
-/// A turn by whole multiples of the longest power of two of units that is no longer than the turns are apart: where they lie
-/// far apart, that changes their order little, and each takes fewer hops.
+/// The multiple of a power of two of units that is nearest to a turn; of the longest that is no longer than the turns are
+/// apart. Where they lie far apart, each takes fewer hops, and no two come at once.
 fn in_few_hops(turn: Duration, spacing: Duration, unit: Duration) -> Duration {
     let step = power_of_two(spacing, unit);
     if step <= unit {
         return turn;
     }
-    let steps = u32::try_from(turn.as_nanos().div_ceil(step.as_nanos().max(1))).unwrap_or(u32::MAX);
-    step.saturating_mul(steps)
+    let steps = (turn.saturating_add(step / 2).as_nanos() / step.as_nanos().max(1)).max(1);
+    step.saturating_mul(u32::try_from(steps).unwrap_or(u32::MAX))
 }
 
 /// A figure from 0 to 1 that is each lane's own, and always the same.

@@ -12,7 +12,7 @@ fn who_stands_in_line_when_its_target_goes_down_is_held_too() {
         lanes.finished(SECOND, &key, place, Heard::Silence);
     }
     assert_eq!(lanes.step_up(SECOND, &held), Step::Wait(None), "there is room, and it is no probe");
-    assert_eq!(lanes.leave(SECOND, &held), Admission::Park(Park { wait: SECOND * 20, down: true }));
+    assert_eq!(lanes.leave(SECOND, &held), Admission::Park(Park { wait: SECOND * 32, down: true }));
 }
 
 #[test]

@@ -337,7 +337,7 @@ fn while_a_target_is_down_one_that_came_back_is_its_probe_and_the_others_wait_ha
     let now = SECOND * 10;
     let held = Ask { hold: true, age: SECOND * 100, ..ask(&key) };
     let Admission::Park(park) = lanes.admit(now, &held) else { panic!("a new one is no probe") };
-    assert_eq!(park, Park { wait: SECOND * 50, down: true });
+    assert_eq!(park, Park { wait: SECOND * 64, down: true });
     let back = Ask { came: Came::Back, ..held };
     let Admission::Go(probe) = lanes.admit(now, &back) else { panic!("the probe") };
     assert!(probe.is_probe());
@@ -349,7 +349,7 @@ fn while_a_target_is_down_one_that_came_back_is_its_probe_and_the_others_wait_ha
     let Admission::Go(place) = lanes.admit(now + SECOND, &held) else { panic!("it is up") };
     assert!(!place.is_probe());
     assert!(
-        [(0, 1), (1, 1), (10, 5), (10_000, 256)]
+        [(0, 1), (1, 1), (3, 2), (10, 8), (100, 64), (10_000, 256)]
             .iter()
             .all(|(age, wait)| { hold_for(SECOND * *age, SECOND) == SECOND * *wait })
     );
