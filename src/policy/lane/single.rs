@@ -193,26 +193,28 @@ impl Lane {
         let spacing = self.spacing(world, windows, ask, class).max(by_silence);
         let in_hops =
             |turn| if in_a_crowd { power_of_two(turn, world.unit) } else { in_few_hops(turn, spacing, world.unit) };
-        if spacing.is_zero() {
-            wait = wait.max(self.held_until.time().saturating_sub(now));
-        } else if ask.came == Came::New {
-            let apart = self.turn_spacing(world, windows, ask, spacing);
-            // In a crowd the one in flight has the first turn, and keeps it for long.
-            let before = self.in_line + if in_a_crowd { self.in_flight } else { 0 };
-            let turn = self.bookings.next(now, self.held_until.time(), before, apart);
-            if ask.limits.rate.is_some() && !in_a_crowd && turn >= ask.left {
-                return Admission::TooLate(turn);
-            }
-            self.bookings.promise(now, self.held_until.time(), apart);
+        if !spacing.is_zero() {
+            let from = self.held_until.time();
+            let turn = if ask.came == Came::New {
+                let apart = self.turn_spacing(world, windows, ask, spacing);
+                // In a crowd the one in flight has the first turn, and keeps it for long.
+                let before = self.in_line + if in_a_crowd { self.in_flight } else { 0 };
+                let turn = self.bookings.next(now, from, before, apart);
+                if ask.limits.rate.is_some() && !in_a_crowd && turn >= ask.left {
+                    return Admission::TooLate(turn);
+                }
+                self.bookings.promise(now, from, apart);
+                turn
+            } else {
+                // It had its turn: another one behind those that were refused before it, never at the end of the line.
+                let turn = self.late.next(now, from, 1, spacing);
+                self.late.promise(now, from, spacing);
+                turn.min(world.unit * LONGEST_WAIT)
+            };
             wait = wait.max(in_hops(turn));
-        } else {
-            // It had its turn: another one behind those that were refused before it, never at the end of the line.
-            let turn = self.late.next(now, self.held_until.time(), 1, spacing);
-            self.late.promise(now, self.held_until.time(), spacing);
-            wait = wait.max(in_hops(turn.min(world.unit * LONGEST_WAIT)));
-            wait = wait.max(self.held_until.time().saturating_sub(now));
         }
-        Admission::Park(Park { wait, down: false })
+        // Never before the lane's pause is over.
+        Admission::Park(Park { wait: wait.max(self.held_until.time().saturating_sub(now)), down: false })
     }
 
     /// How far apart the turns of a silent lane are while so many are silent that each has but one place: as long as its
