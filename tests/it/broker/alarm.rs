@@ -22,6 +22,7 @@ use crate::support::{
     broker::{DEADLINE, TestBroker, eventually},
     node::Node,
     receiver::{Receiver, Reply},
+    scrape::Scraped,
 };
 
 /// What the broker has too little of.
@@ -81,15 +82,26 @@ async fn nothing_starts_during(alarm: Alarm) {
     sleep(Duration::from_secs(4)).await;
     assert_eq!(receiver.count(), begun, "an attempt whose result cannot be published");
     assert!(service.is_alive().await);
+    assert_eq!(blocked(&service).await, Some(1.0));
 
     alarm.lift(&node).await;
     service.until_ready().await;
+    assert_eq!(blocked(&service).await, Some(0.0));
     let told = different_results(&broker, &results, COUNT).await;
     assert!(told.iter().all(|result| result.outcome == Outcome::Delivered && result.attempt == 1));
     let requests = receiver.recorded();
     assert_no_attempt_is_repeated(&requests);
     assert_eq!(requests.len(), COUNT);
     service.stop().await;
+}
+
+/// What `/metrics` says of it; the connections are there all the time.
+async fn blocked(service: &Running) -> Option<f64> {
+    let scraped = Scraped::plain(service.service.admin).await;
+    for link in ["publishing", "consuming"] {
+        assert_eq!(scraped.value("docrelay_broker_connected", &[("connection", link)]), Some(1.0), "{link}");
+    }
+    scraped.value("docrelay_broker_blocked", &[])
 }
 
 #[tokio::test]

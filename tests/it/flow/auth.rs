@@ -1,15 +1,22 @@
 //! Logins and signatures in the whole service: when a login is called, what upstream hears when it fails, and that no
 //! secret comes out anywhere.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use docrelay::domain::Outcome;
 use serde_json::{Value, json};
 
 use crate::support::{
     receiver::{Receiver, Reply},
+    scrape::Scraped,
     service::{ATTEMPTS, GENEROUS, Surroundings, event, subscription, with},
 };
+
+/// How many logins went well, and how many failed, as `/metrics` says.
+async fn counted(admin: SocketAddr) -> [Option<f64>; 2] {
+    let scraped = Scraped::plain(admin).await;
+    ["ok", "failed"].map(|outcome| scraped.value("docrelay_logins_total", &[("outcome", outcome)]))
+}
 
 const SIGNING_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -43,7 +50,7 @@ subscriptions:
         logins.url("/login")
     ));
     let service = surroundings.start().await;
-    assert_eq!(logins.count(), 0);
+    assert_eq!((logins.count(), counted(service.admin).await), (0, [Some(0.0); 2]));
     surroundings.publish(&event("evt-1")).await;
     surroundings.results.wait_for_outcome(Outcome::Delivered, 1, GENEROUS).await;
 
@@ -96,6 +103,7 @@ async fn a_delivery_whose_login_fails_is_tried_again_and_never_sent_without_its_
     assert_eq!(of("crm"), [failed, failed, failed, (Outcome::Exhausted, Some("auth"), None)]);
     let [sent] = &target.recorded()[..] else { panic!("{target:?}") };
     assert_eq!((sent.path.as_str(), sent.attempt(), sent.header("authorization")), ("/erp", 3, "Bearer abc"));
+    assert_eq!(counted(service.admin).await, [Some(1.0), Some(6.0)], "an answer without a token is no login");
     surroundings.end(service, &[(&logins, 3), (&silent, 4), (&target, 1)]).await;
 }
 
@@ -112,6 +120,7 @@ async fn many_deliveries_make_one_login_while_its_token_is_good() {
     surroundings.publish_all(&events).await;
     let results = surroundings.results.wait_for(EVENTS, GENEROUS).await;
     assert!(results.iter().all(|result| (result.outcome, result.attempt) == (Outcome::Delivered, 1)), "{results:#?}");
+    assert_eq!(counted(service.admin).await, [Some(1.0), Some(0.0)]);
     surroundings.end(service, &[(&logins, 1), (&target, EVENTS)]).await;
 }
 
@@ -141,7 +150,11 @@ async fn no_secret_of_a_login_or_a_signature_comes_out_in_results_or_logs() {
     let results = format!("{:#?}", surroundings.results.all());
     assert!(results.contains("its answer has no access_token"), "{results}");
     assert!(!results.contains(PLANTED), "{results}");
+    let made = u32::try_from(logins.count() + endpoint.count()).unwrap();
     let log = std::fs::read_to_string(program.log()).unwrap();
+    // Two failed at each; a token that is refused is asked for once more.
+    let [ok, failed] = counted(program.admin()).await;
+    assert_eq!((ok.unwrap() + failed.unwrap(), failed), (f64::from(made), Some(4.0)));
     program.stop().await;
     let shown = log.lines().find(|line| line.contains(PLANTED));
     assert_eq!(shown, None);

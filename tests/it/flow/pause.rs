@@ -10,6 +10,7 @@ use super::api::Made;
 use crate::support::{
     broker::eventually,
     receiver::{Receiver, Reply},
+    scrape::Scraped,
     service::{GENEROUS, Surroundings, event, subscription, with},
 };
 
@@ -69,6 +70,13 @@ async fn a_paused_target_gets_nothing_on_any_replica_and_everything_once_it_is_r
     );
     assert_eq!((receiver.count(), other.count()), (0, EVENTS));
     until_parked(&surroundings, u32::try_from(EVENTS).unwrap()).await;
+    let mut parked = 0.0;
+    for service in [&first, &second] {
+        let scraped = Scraped::plain(service.admin).await;
+        assert_eq!(scraped.value("docrelay_lanes_paused", &[]), Some(1.0));
+        parked += scraped.value("docrelay_parked_total", &[("reason", "paused")]).unwrap();
+    }
+    assert!(parked >= 10.0, "{parked}");
 
     turn(&made, there, &target, "resume").await;
     until(&made, here, &target, false).await;

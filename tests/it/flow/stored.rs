@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::support::{
     broker::eventually,
     receiver::Receiver,
+    scrape::Scraped,
     service::{GENEROUS, Surroundings, event, subscription},
 };
 
@@ -50,6 +51,8 @@ async fn a_service_that_starts_without_its_store_consumes_nothing_and_delivers_o
     .await;
     assert!(told.contains("consuming: no"), "{told}");
     assert!(surroundings.results.all().is_empty());
+    let is_up = async || Scraped::plain(service.admin).await.value("docrelay_store_up", &[]);
+    assert_eq!(is_up().await, Some(0.0));
 
     let ready = folder.path().join("ready");
     std::fs::create_dir(&ready).unwrap();
@@ -62,6 +65,7 @@ async fn a_service_that_starts_without_its_store_consumes_nothing_and_delivers_o
 
     surroundings.results.wait_for(1, GENEROUS).await;
     assert_eq!(surroundings.results.all()[0].outcome, Outcome::Delivered);
+    assert_eq!(is_up().await, Some(1.0));
     surroundings.end(service, &[(&receiver, 1)]).await;
 }
 

@@ -61,6 +61,9 @@ const COUNTED: &[Series] = &[
     ("docrelay_broker_connections_total", &[("connection", "publishing")], 1.0),
     ("docrelay_broker_connected", &[("connection", "consuming")], 1.0),
     ("docrelay_broker_blocked", &[], 0.0),
+    // Results, the parked message, the dead letter, and the subscription that was disabled.
+    ("docrelay_confirms_total", &[("verdict", "ack")], 8.0),
+    ("docrelay_confirms_total", &[("verdict", "nack")], 0.0),
     ("docrelay_confirms_outstanding", &[], 0.0),
     ("docrelay_in_flight", &[], 0.0),
     ("docrelay_lanes", &[("health", "answering")], 3.0),
@@ -68,6 +71,11 @@ const COUNTED: &[Series] = &[
     ("docrelay_ready", &[], 1.0),
     ("docrelay_subscriptions", &[], 3.0),
     ("docrelay_replicas", &[], 1.0),
+    ("docrelay_window_places", &[("window", "quick")], 0.0),
+    ("docrelay_window_places", &[("window", "slow")], 0.0),
+    ("docrelay_window_places_max", &[("window", "quick")], 256.0),
+    ("docrelay_window_places_max", &[("window", "slow")], 768.0),
+    ("docrelay_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0),
 ];
 
 #[tokio::test]
@@ -108,6 +116,12 @@ async fn what_becomes_of_events_is_counted_and_leads_to_their_traces() {
     assert!(scraped.value("process_resident_memory_bytes", &[]).unwrap() > 1e6);
     assert!(scraped.value("process_start_time_seconds", &[]).unwrap() > 1.7e9);
     assert!(scraped.value("docrelay_tokio_tasks", &[]).unwrap() > 3.0);
+    assert!(scraped.value("process_cpu_seconds_total", &[]).unwrap() > 0.0);
+    // The connections to the broker at least, and fewer than there may be.
+    let (open, most) =
+        (scraped.value("process_open_fds", &[]).unwrap(), scraped.value("process_max_fds", &[]).unwrap());
+    assert!(open > 5.0 && open < most, "{open} of {most}");
+    assert_eq!(scraped.all("docrelay_store_up").count(), 0, "there is none");
 
     let plain = Scraped::plain(service.admin).await;
     assert_eq!(plain.content_type, "text/plain; version=0.0.4; charset=utf-8");

@@ -1,4 +1,5 @@
-//! No secret comes out: not in a log line at any level, not in a metric, not in a result, not in an answer of the API.
+//! No secret comes out: not in a log line at any level, not in a metric or a span, not in a result, not in an answer of the
+//! API. What upstream says for itself does not go to receivers.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use docrelay::{
@@ -6,20 +7,29 @@ use docrelay::{
     secrets::{Key, KeyRing},
     store::database::{KeyOwner, Store},
 };
+use lapin::{
+    Channel,
+    options::{BasicGetOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    types::FieldTable,
+};
 use reqwest::Client;
 use serde_json::{Value, json};
 
-use crate::support::{
-    broker::eventually,
-    node::Node,
-    program::Program,
-    receiver::{Receiver, Reply},
-    scrape::Scraped,
-    service::{GENEROUS, Surroundings, event, subscription, with},
+use crate::{
+    support::{
+        broker::eventually,
+        collector::Collector,
+        node::Node,
+        program::Program,
+        receiver::{Receiver, Reply},
+        scrape::Scraped,
+        service::{GENEROUS, Surroundings, event, subscription, with},
+    },
+    traces::UPSTREAM,
 };
 
 /// Everything that is secret, each with a text that stands nowhere else. Each is looked for as it is, and in base64.
-const PLANTED: [&str; 17] = [
+const PLANTED: [&str; 20] = [
     BROKER,
     STORE,
     HEADER,
@@ -37,6 +47,9 @@ const PLANTED: [&str; 17] = [
     API_QUERY,
     API_CLIENT,
     SIGNING,
+    TARGETS,
+    COLLECTOR,
+    BAGGAGE,
 ];
 
 const BROKER: &str = "planted-broker-password";
@@ -56,6 +69,9 @@ const API_HEADER: &str = "planted-api-header";
 const API_QUERY: &str = "planted-api-query";
 const API_CLIENT: &str = "planted-api-client-secret";
 const SIGNING: &str = "planted-signing-secret-1";
+const TARGETS: &str = "planted-targets-password";
+const COLLECTOR: &str = "planted-collector-key";
+const BAGGAGE: &str = "planted-baggage";
 
 /// A key of the program's own making, and what it encrypts with.
 struct Stored {
@@ -101,7 +117,38 @@ fn subscriptions(good: &Receiver, bad: &Receiver, logins: &Receiver) -> Vec<Valu
     let nobody = format!("http://someone:{USER}@127.0.0.1:1/?token={QUERY}");
     all.push(subscription("nobody", &nobody));
     all.push(subscription("unknown", &format!("http://someone:{USER}@nowhere.invalid/?token={QUERY}")));
+    // An exchange that is there, and one that is not.
+    for (id, exchange) in [("exchange-there", "erp.in"), ("exchange-missing", "nowhere")] {
+        let mut published = with(subscription(id, ""), json!({"payload": "cloudevents"}));
+        published["target"] = json!({"type": "amqp", "exchange": exchange, "routing_key": "documents"});
+        all.push(published);
+    }
     all
+}
+
+/// A node with an account for the service and one for exchanges of subscribers; gives the URLs of both.
+async fn node() -> (Node, [String; 2]) {
+    let node = Node::start().await;
+    let urls = [("planted", BROKER), ("targets", TARGETS)].map(|(user, password)| {
+        let url = node.url().replace("guest:guest", &format!("{user}:{password}"));
+        (user, password, url)
+    });
+    for (user, password, _) in &urls {
+        node.ctl(&["add_user", user, password]).await;
+        node.ctl(&["set_permissions", user, ".*", ".*", ".*"]).await;
+    }
+    (node, urls.map(|(_, _, url)| url))
+}
+
+/// The subscriber's queue behind `erp.in`, while the channel lasts.
+async fn queue(channel: &Channel) -> String {
+    let (kind, options) = (lapin::ExchangeKind::Topic, ExchangeDeclareOptions::default());
+    channel.exchange_declare("erp.in".into(), kind, options, FieldTable::default()).await.unwrap();
+    let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+    let queue = channel.queue_declare("".into(), options, FieldTable::default()).await.unwrap().name().clone();
+    let (options, none) = (QueueBindOptions::default(), FieldTable::default());
+    channel.queue_bind(queue.clone(), "erp.in".into(), "#".into(), options, none).await.unwrap();
+    queue.to_string()
 }
 
 /// Calls the API with a good key and a bad one, well and badly; gives what it answers to what it takes, and its problems.
@@ -175,25 +222,48 @@ async fn log_of_one_without_store_and_broker(surroundings: &Surroundings, url: &
     log
 }
 
-#[tokio::test]
-async fn no_secret_comes_out_in_logs_metrics_results_and_answers() {
-    let node = Node::start().await;
-    node.ctl(&["add_user", "planted", BROKER]).await;
-    node.ctl(&["set_permissions", "planted", ".*", ".*", ".*"]).await;
-    let url = node.url().replace("guest:guest", &format!("planted:{BROKER}"));
-    let stored = Stored::new().await;
-    let (good, bad) = (Receiver::ok().await, Receiver::scripted(|_| Reply::status(500)).await);
-    let logins = Receiver::scripted(|request| {
+/// What a service says whose collector refuses its spans, and whose account for exchanges does not exist.
+async fn log_of_one_that_is_refused(surroundings: &Surroundings, targets: &str) -> String {
+    let collector = Receiver::scripted(|_| Reply::status(401)).await;
+    let (endpoint, refused) = (collector.url(""), targets.replace(TARGETS, &format!("{TARGETS}-not")));
+    let key = format!("x-key={COLLECTOR}");
+    let settings = [
+        ("LOG__LEVEL", "trace"),
+        ("TARGETS__AMQP__URL", refused.as_str()),
+        ("TRACING__ENDPOINT", endpoint.as_str()),
+        ("TRACING__PROTOCOL", "http"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", key.as_str()),
+    ];
+    let program = surroundings.run_with(&settings).await;
+    surroundings.publish(&event("evt-2")).await;
+    let log = eventually("lines about a collector and a broker that refuse", || async {
+        let log = read(&program);
+        let both =
+            log.contains("Spans cannot be exported") && log.contains("No connection to the broker of AMQP targets");
+        both.then_some(log)
+    })
+    .await;
+    assert_eq!(collector.recorded()[0].header("x-key"), COLLECTOR);
+    program.kill().await;
+    log
+}
+
+/// Gives a token to who comes for the good target, and none to others.
+async fn logins() -> Receiver {
+    Receiver::scripted(|request| {
         if request.path.starts_with("/good") {
             Reply::ok().body(format!("{{\"access_token\": \"{TOKEN}\"}}"))
         } else {
             Reply::status(401)
         }
     })
-    .await;
-    let surroundings = Surroundings::on(&url, &[("BROKER__URL", &url)]).await;
-    surroundings.subscribe(&subscriptions(&good, &bad, &logins));
-    let artifacts = format!("k:{}", BASE64_STANDARD.encode([7; 32]));
+    .await
+}
+
+/// What a service tells that has everything to do, each as a name and a text; and what its API answers to what it takes.
+async fn told(surroundings: &Surroundings, stored: &Stored, signing: &str) -> ([(&'static str, String); 5], String) {
+    let collector = Collector::grpc().await;
+    let collector_key = format!("x-key={COLLECTOR}");
     let folder = format!("file://{}", std::env::temp_dir().display());
     let api = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let settings = [
@@ -204,37 +274,77 @@ async fn no_secret_comes_out_in_logs_metrics_results_and_answers() {
         ("API__LISTEN", api.as_str()),
         ("ARTIFACTS__URL", folder.as_str()),
         ("ARTIFACTS__PUBLIC_URL", "https://relay.example/artifacts"),
-        ("ARTIFACTS__SIGNING_KEYS", artifacts.as_str()),
+        ("ARTIFACTS__SIGNING_KEYS", signing),
+        ("TRACING__ENDPOINT", collector.endpoint()),
+        ("OTEL_EXPORTER_OTLP_HEADERS", collector_key.as_str()),
     ];
     let program = surroundings.run_with(&settings).await;
     let text = Happening::Text { text: PAYLOAD.to_owned() };
     let metadata = [("note".to_owned(), METADATA.to_owned())].into();
-    surroundings.publish(&DocumentEvent { happening: text, metadata, ..event("evt-1") }).await;
+    let event = DocumentEvent { happening: text, metadata, ..event("evt-1") };
+    let baggage = format!("{BAGGAGE}-name={BAGGAGE}-value");
+    surroundings.publish_with(&event, &[("traceparent", UPSTREAM), ("baggage", &baggage)]).await;
     let (answers, problems) = call(&format!("http://{api}"), &stored.key).await;
-    surroundings.results.wait_for_outcome(Outcome::Delivered, 4, GENEROUS).await;
-    surroundings.results.wait_for_outcome(Outcome::Exhausted, 6, GENEROUS).await;
+    surroundings.results.wait_for_outcome(Outcome::Delivered, 5, GENEROUS).await;
+    surroundings.results.wait_for_outcome(Outcome::Exhausted, 7, GENEROUS).await;
     surroundings.publish_raw(lapin::BasicProperties::default(), PAYLOAD.as_bytes()).await;
     surroundings.nothing_is_left(1).await;
     let metrics = Scraped::open(program.admin()).await.text;
-    let results = format!("{:#?}", surroundings.results.all());
-
-    let other = log_of_one_without_store_and_broker(&surroundings, &url).await;
-
-    let (key, encryption) = (stored.key.as_str(), stored.encryption.split(':').next_back().unwrap());
-    let own = [key, encryption, artifacts.trim_start_matches("k:")];
-    let mut secrets = forms(&PLANTED);
-    secrets.extend(own.map(str::to_owned));
+    let results = format!("{:#?} {:#?}", surroundings.results.all(), surroundings.results.headers());
     let log = read(&program);
+    program.stop().await;
     assert!(log.contains("\"level\":\"TRACE\"") || log.contains("\"level\":\"DEBUG\""), "it must speak");
     assert!(log.contains("docrelay.delivery"), "of deliveries too");
-    none_in("the log", &log, &secrets);
-    none_in("the log of a service without store and broker", &other, &secrets);
-    none_in("the metrics", &metrics, &secrets);
-    none_in("the results", &results, &secrets);
-    none_in("the problems of the API", &problems, &secrets);
+    let spans = format!("{:#?} {:#?}", collector.spans(), collector.resource());
+    assert!(spans.contains("erp.in") && spans.contains("POST login"), "of all that was tried: {spans}");
+    assert_eq!(collector.header("x-key"), COLLECTOR, "it is sent");
+    let told = [
+        ("the log", log),
+        ("the metrics", metrics),
+        ("the spans", spans),
+        ("the results", results),
+        ("the problems of the API", problems),
+    ];
+    (told, answers)
+}
+
+#[tokio::test]
+async fn no_secret_comes_out_in_logs_metrics_spans_results_and_answers() {
+    let (_node, [url, targets]) = node().await;
+    let stored = Stored::new().await;
+    let (good, bad) = (Receiver::ok().await, Receiver::scripted(|_| Reply::status(500)).await);
+    let logins = logins().await;
+    let allowed = "acme:erp.in,acme:nowhere";
+    let settings =
+        [("BROKER__URL", url.as_str()), ("TARGETS__AMQP__URL", targets.as_str()), ("TARGETS__AMQP__ALLOW", allowed)];
+    let surroundings = Surroundings::on(&url, &settings).await;
+    let (_connection, channel) = surroundings.channel().await;
+    let queue = queue(&channel).await;
+    surroundings.subscribe(&subscriptions(&good, &bad, &logins));
+    let signing = format!("k:{}", BASE64_STANDARD.encode([7; 32]));
+    let (told, answers) = told(&surroundings, &stored, &signing).await;
+    let away = log_of_one_without_store_and_broker(&surroundings, &url).await;
+    let refused = log_of_one_that_is_refused(&surroundings, &targets).await;
+
+    let (key, encryption) = (stored.key.as_str(), stored.encryption.split(':').next_back().unwrap());
+    let own = [key, encryption, signing.trim_start_matches("k:")];
+    let mut secrets = forms(&PLANTED);
+    secrets.extend(own.map(str::to_owned));
+    for (what, text) in &told {
+        none_in(what, text, &secrets);
+    }
+    none_in("the log of a service without store and broker", &away, &secrets);
+    none_in("the log of a service that is refused", &refused, &secrets);
     // Whose URL it is sees its query.
     let queries = [QUERY, LOGIN_QUERY, API_QUERY];
     let others: Vec<_> = PLANTED.into_iter().filter(|secret| !queries.contains(secret)).collect();
     none_in("the answers of the API", &answers, &forms(&others));
-    program.stop().await;
+    // What upstream carries along for itself is nobody else's.
+    let message = channel.basic_get(queue.as_str().into(), BasicGetOptions { no_ack: true }).await.unwrap().unwrap();
+    let mut got = format!("{:?}\n", message.delivery.properties);
+    for receiver in [&good, &bad, &logins] {
+        got.extend(receiver.recorded().iter().map(|request| format!("{:?}\n", request.headers)));
+    }
+    assert!(got.matches("traceparent").count() > 8, "{got}");
+    none_in("what receivers get", &got, &forms(&[BAGGAGE, BROKER, TARGETS, COLLECTOR]));
 }

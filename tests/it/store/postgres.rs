@@ -1,43 +1,17 @@
 //! The suite on PostgreSQL, and what only a server does: it ends, and comes back.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::time::Duration;
 
 use docrelay::store::database::{Store, StoreError};
-use tokio::{process::Command, time::Instant};
+use tokio::time::Instant;
 
 use super::{Database, at, id, new, organization, ring};
-use crate::support::broker::{docrelay, eventually, ran};
+use crate::support::{
+    broker::{docrelay, eventually, ran},
+    database::Server,
+};
 
 super::conformance::conformance!(Database::postgres);
-
-/// A server of one test's own. Dropped, it is stopped and its data is gone.
-struct Server(PathBuf);
-
-impl Server {
-    fn new() -> Self {
-        // Named after this process: whoever comes next cleans up what it left behind if it is killed.
-        let name = std::process::id().to_string();
-        Self(Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("databases").join(name))
-    }
-
-    async fn script(&self, command: &str) -> String {
-        let done = Command::new(SCRIPT).arg(command).arg(&self.0).output().await.unwrap();
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-        String::from_utf8(done.stdout).unwrap().trim().to_owned()
-    }
-}
-
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/database");
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let stopped = std::process::Command::new(SCRIPT).arg("stop").arg(&self.0).output();
-        assert!(stopped.is_ok_and(|done| done.status.success()) || std::thread::panicking());
-    }
-}
 
 #[tokio::test]
 async fn several_processes_may_make_the_tables_at_once() {
@@ -56,17 +30,17 @@ async fn several_processes_may_make_the_tables_at_once() {
 #[tokio::test]
 async fn a_server_that_crashed_is_away_until_it_is_back_and_what_was_committed_is_there() {
     let server = Server::new();
-    let url = docrelay::domain::Secret::new(server.script("start").await);
+    let url = docrelay::domain::Secret::new(server.start().await);
     let store = Store::open(&url, ring()).await.unwrap();
     store.insert(&new("a"), at(0)).await.unwrap();
     let counter = store.counter().await.unwrap();
-    server.script("kill").await;
+    server.kill().await;
     let asked = Instant::now();
     let away = store.insert(&new("b"), at(1)).await.unwrap_err();
     assert_eq!(away.to_string(), "the store is away");
     assert!(matches!(store.counter().await, Err(StoreError::Away(_))));
     assert!(asked.elapsed() < Duration::from_secs(30), "it does not wait for ever");
-    assert_eq!(server.script("start").await, url.reveal(), "the same port");
+    assert_eq!(server.start().await, url.reveal(), "the same port");
     eventually("a server that answers", || async { store.counter().await.ok() }).await;
     assert_eq!(store.counter().await.unwrap(), counter);
     assert!(store.get(&organization("acme"), &id("a")).await.unwrap().is_some());

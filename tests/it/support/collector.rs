@@ -7,6 +7,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use http::HeaderMap;
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{
         ExportTraceServiceRequest, ExportTraceServiceResponse,
@@ -40,6 +41,8 @@ struct Kept(Arc<Mutex<Inner>>);
 struct Inner {
     spans: Vec<Span>,
     resource: Option<Resource>,
+    /// Those of the last request.
+    headers: HeaderMap,
 }
 
 #[tonic::async_trait]
@@ -48,14 +51,16 @@ impl TraceService for Kept {
         &self,
         request: tonic::Request<ExportTraceServiceRequest>,
     ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
-        self.keep(request.into_inner());
+        let headers = request.metadata().clone().into_headers();
+        self.keep(headers, request.into_inner());
         Ok(tonic::Response::new(ExportTraceServiceResponse::default()))
     }
 }
 
 impl Kept {
-    fn keep(&self, request: ExportTraceServiceRequest) {
+    fn keep(&self, headers: HeaderMap, request: ExportTraceServiceRequest) {
         let mut inner = self.0.lock().unwrap();
+        inner.headers = headers;
         for of_resource in request.resource_spans {
             inner.resource = of_resource.resource;
             inner.spans.extend(of_resource.scope_spans.into_iter().flat_map(|scope| scope.spans));
@@ -100,7 +105,8 @@ impl Collector {
                 (request.path.as_str(), request.header("content-type")),
                 ("/v1/traces", "application/x-protobuf")
             );
-            keeping.keep(ExportTraceServiceRequest::decode(request.body.clone()).unwrap());
+            let exported = ExportTraceServiceRequest::decode(request.body.clone()).unwrap();
+            keeping.keep(request.headers.clone(), exported);
             Reply::ok()
         })
         .await;
@@ -115,6 +121,12 @@ impl Collector {
     /// Every span that has come so far.
     pub(crate) fn spans(&self) -> Vec<Span> {
         self.kept.0.lock().unwrap().spans.clone()
+    }
+
+    /// A header of the last request; empty when it is absent.
+    pub(crate) fn header(&self, name: &str) -> String {
+        let inner = self.kept.0.lock().unwrap();
+        inner.headers.get(name).map_or_else(String::new, |value| value.to_str().unwrap().to_owned())
     }
 
     /// What the spans' process says of itself.

@@ -4,6 +4,7 @@ pub(crate) mod azurite;
 pub(crate) mod bench;
 pub(crate) mod broker;
 pub(crate) mod collector;
+pub(crate) mod database;
 pub(crate) mod frames;
 pub(crate) mod node;
 pub(crate) mod page;

@@ -32,6 +32,7 @@ use tokio_rustls::{
         pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
     },
 };
+use tokio_util::sync::CancellationToken;
 
 /// A request as it came.
 #[derive(Debug, Clone)]
@@ -80,6 +81,8 @@ pub(crate) struct Reply {
     pub(crate) body: Bytes,
     /// Waited before anything else.
     pub(crate) delay: Duration,
+    /// Waited for after that.
+    released: Option<CancellationToken>,
     /// Never answer.
     pub(crate) hang: bool,
     /// Close the connection: after the answer, or instead of it with [`Reply::dropped`].
@@ -94,6 +97,7 @@ impl Reply {
             headers: HeaderMap::new(),
             body: Bytes::new(),
             delay: Duration::ZERO,
+            released: None,
             hang: false,
             close: false,
             drop: false,
@@ -120,6 +124,11 @@ impl Reply {
 
     pub(crate) fn after(self, delay: Duration) -> Self {
         Self { delay, ..self }
+    }
+
+    /// Answers only once this is cancelled.
+    pub(crate) fn once(self, released: &CancellationToken) -> Self {
+        Self { released: Some(released.clone()), ..self }
     }
 
     /// Says `connection: close` with the answer.
@@ -274,6 +283,9 @@ async fn respond(
     let recorded = shared.record(head, body, arrived, connection);
     let reply = (shared.script)(&recorded);
     tokio::time::sleep(reply.delay).await;
+    if let Some(released) = &reply.released {
+        released.cancelled().await;
+    }
     if reply.hang {
         std::future::pending::<Infallible>().await;
     }

@@ -31,6 +31,8 @@ struct Shared {
     disabled: Mutex<Vec<Disabled>>,
     /// The `traceparent` of each message, in the order in which they came.
     traceparents: Mutex<Vec<String>>,
+    /// All headers of each message, as text.
+    headers: Mutex<Vec<String>>,
     count: watch::Sender<usize>,
 }
 
@@ -81,6 +83,11 @@ impl Results {
     /// The `traceparent` of everything that has come so far; empty where there was none.
     pub(crate) fn traceparents(&self) -> Vec<String> {
         self.shared.traceparents.lock().unwrap().clone()
+    }
+
+    /// The headers of everything that has come so far.
+    pub(crate) fn headers(&self) -> Vec<String> {
+        self.shared.headers.lock().unwrap().clone()
     }
 
     /// What has come so far, with the messages' ids.
@@ -182,6 +189,7 @@ impl Shared {
                 _ => String::new(),
             };
             self.traceparents.lock().unwrap().push(traceparent);
+            self.headers.lock().unwrap().push(format!("{headers:?}"));
             match decode_notice(Some(&kind), &delivery.data.into()).unwrap() {
                 Notice::Result(result) => {
                     let mut seen = self.seen.lock().unwrap();

@@ -15,6 +15,7 @@ use crate::support::{
     broker::eventually,
     collector::Collector,
     receiver::{Receiver, Reply},
+    scrape::Scraped,
     service::{GENEROUS, Surroundings, event, subscription},
 };
 
@@ -34,6 +35,11 @@ async fn a_collector_that_comes_late_is_missed_once_and_found_once() {
         tokio::time::sleep(Duration::from_millis(1200)).await;
     }
     eventually("a line about the collector", || async { (lines("Spans cannot be exported") > 0).then_some(()) }).await;
+    eventually("three spans of each event that are dropped", || async {
+        let scraped = Scraped::plain(program.admin()).await;
+        (scraped.value("docrelay_trace_spans_dropped_total", &[]) == Some(9.0)).then_some(())
+    })
+    .await;
     let collector = Collector::grpc_at(free).await;
     let number = AtomicU32::new(3);
     eventually("a line about its return", || async {

@@ -1,7 +1,8 @@
 //! One trace for each event: whole trees, as a collector gets them. `sampling` is about what is recorded and what is not,
-//! `collector` about one that is not there.
+//! `collector` about one that is not there, `defect` about an attempt that does not end by itself.
 
 mod collector;
+mod defect;
 mod sampling;
 mod secrets;
 
