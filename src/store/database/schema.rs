@@ -22,6 +22,8 @@ pub(super) async fn migrate(pool: &Pool) -> Result<(), StoreError> {
     let mut transaction = pool.begin_alone().await?;
     if let Backend::PostgreSql = pool.backend() {
         query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *transaction).await?;
+        // That the table below is there already is no news, and would be a line of the driver's at each start.
+        transaction.execute(raw_sql("SET LOCAL client_min_messages = warning")).await?;
     }
     transaction.execute(raw_sql("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)")).await?;
     let found: Option<i64> =
