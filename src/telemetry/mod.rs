@@ -8,10 +8,7 @@ use std::io::{self, IsTerminal as _, Stderr, Stdout};
 
 use tracing::{Level, Metadata};
 use tracing_subscriber::{
-    EnvFilter, Layer as _, Registry,
-    filter::{FilterExt as _, FilterFn},
-    fmt::MakeWriter,
-    layer::{Filter, SubscriberExt as _},
+    EnvFilter, Layer, Registry, filter::FilterFn, fmt::MakeWriter, layer::SubscriberExt as _,
     util::SubscriberInitExt as _,
 };
 
@@ -62,22 +59,23 @@ fn begin<W>(config: &LogConfig, writer: W, is_terminal: bool) -> Result<(), Init
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let (lines, filter) = (tracing_subscriber::fmt::layer().with_writer(writer), filter(&config.level)?);
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    let all = tracing_subscriber::registry().with(filter(&config.level)?);
     if as_text(config.format, is_terminal) {
-        let lines = lines.with_ansi(is_terminal).with_filter(filter);
-        tracing_subscriber::registry().with(lines).try_init()?;
+        all.with(lines.with_ansi(is_terminal)).try_init()?;
     } else {
-        let lines = lines.json().flatten_event(true).with_filter(filter);
-        tracing_subscriber::registry().with(lines).try_init()?;
+        all.with(lines.json().flatten_event(true)).try_init()?;
     }
     Ok(())
 }
 
-fn filter(level: &str) -> Result<impl Filter<Registry> + Send + Sync + 'static, InitError> {
+/// What is shown. For all that listens, and not a filter of one layer: that one remembers what it was asked last, and when a
+/// library asks and then says nothing, as the database's driver does, it would swallow the next line, whoever's that is.
+fn filter(level: &str) -> Result<impl Layer<Registry> + Send + Sync + 'static, InitError> {
     let bad = |error| InitError::BadLevel { level: level.to_owned(), error };
     let filter = EnvFilter::builder().parse(level).map_err(bad)?;
     let filter = filter.add_directive(NO_RETURNED_MESSAGES.parse().map_err(bad)?);
-    Ok(filter.and(FilterFn::new(shows_no_secrets)))
+    Ok(filter.and_then(FilterFn::new(shows_no_secrets)))
 }
 
 /// At the lowest level libraries show what is on the wire: passwords, headers, documents.
@@ -96,6 +94,8 @@ fn as_text(format: LogFormat, is_terminal: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
@@ -113,8 +113,29 @@ mod tests {
     }
 
     fn lines(level: &str) -> impl tracing::Subscriber + Send + Sync {
-        let lines = tracing_subscriber::fmt::layer().with_writer(io::sink);
-        tracing_subscriber::registry().with(lines.with_filter(filter(level).unwrap()))
+        into(io::sink, level)
+    }
+
+    fn into<W>(writer: W, level: &str) -> impl tracing::Subscriber + Send + Sync
+    where
+        W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+    {
+        let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+        tracing_subscriber::registry().with(filter(level).unwrap()).with(lines)
+    }
+
+    #[test]
+    fn no_line_is_lost_after_a_library_asked_whether_it_may_say_something_and_said_nothing() {
+        for level in ["info", "docrelay=debug,info"] {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            let of_a_library = tracing::debug_span!(target: "sqlx::query", "query");
+            tracing::subscriber::with_default(into(Arc::new(file.reopen().unwrap()), level), || {
+                let asked = of_a_library.metadata().unwrap();
+                tracing::dispatcher::get_default(|all| all.enabled(asked));
+                tracing::info!("Something happened");
+            });
+            assert!(std::fs::read_to_string(file.path()).unwrap().contains("Something happened"), "{level}");
+        }
     }
 
     #[test]
