@@ -128,7 +128,7 @@ mod tests {
     fn no_line_is_lost_after_a_library_asked_whether_it_may_say_something_and_said_nothing() {
         for level in ["info", "docrelay=debug,info"] {
             let file = tempfile::NamedTempFile::new().unwrap();
-            let of_a_library = tracing::debug_span!(target: "sqlx::query", "query");
+            let of_a_library = tracing::debug_span!(target: "library::query", "query");
             tracing::subscriber::with_default(into(Arc::new(file.reopen().unwrap()), level), || {
                 let asked = of_a_library.metadata().unwrap();
                 tracing::dispatcher::get_default(|all| all.enabled(asked));
