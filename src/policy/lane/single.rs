@@ -29,6 +29,9 @@ const LONGEST_WAIT: u32 = 256;
 /// Who is first in line and finds no room in the slow window looks again so soon.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
+/// A turn in a crowd is no later than so many: after a short silence of all, even a busy lane's deliveries are back soon.
+const LONGEST_IN_A_CROWD: u32 = 16;
+
 /// A lane that nobody used for so long, or for twice the longest wait, is forgotten.
 const IDLE: Duration = Duration::from_mins(10);
 
@@ -198,13 +201,13 @@ impl Lane {
             let turn = if ask.came == Came::New {
                 let apart = self.turn_spacing(world, windows, ask, spacing);
                 // In a crowd the one in flight has the first turn, and keeps it for long.
-                let before = self.in_line + if in_a_crowd { self.in_flight } else { 0 };
+                let before = self.in_line + u32::from(in_a_crowd && self.in_flight > 0);
                 let turn = self.bookings.next(now, from, before, apart);
                 if ask.limits.rate.is_some() && !in_a_crowd && turn >= ask.left {
                     return Admission::TooLate(turn);
                 }
                 self.bookings.promise(now, from, apart);
-                turn
+                if in_a_crowd { turn.min(spacing.saturating_mul(LONGEST_IN_A_CROWD)) } else { turn }
             } else {
                 // It had its turn: another one behind those that were refused before it, never at the end of the line.
                 let turn = self.late.next(now, from, 1, spacing);

@@ -69,8 +69,20 @@ fn what_waits_for_one_of_many_silent_targets_comes_back_one_by_one_and_not_of_al
     for first in [4, 8] {
         assert!(turns.iter().any(|turn| turn[0] == first), "lanes differ: {turns:?}");
     }
-    waits(0, 5000);
-    assert_eq!(waits(0, 5000), 256);
+    let busy: Vec<_> = (0..100).map(|_| waits(0, 2)).collect();
+    assert!([32, 64].contains(&busy[99]), "within 16 turns of 2 to 4 s: {busy:?}");
+    assert_eq!(waits(1, 5000), 256);
+}
+
+#[test]
+fn a_lane_of_few_a_second_keeps_two_in_line_unless_they_would_wait_for_long() {
+    for (interval, longest) in [(SECOND, 2), (SECOND * 5, 2), (SECOND * 6, 1)] {
+        let (mut lanes, key) = (lanes(), key(1));
+        answer(&mut lanes, SECOND, &key, MILLI);
+        let ask = limited(&key, Some(Rate { interval, burst: NonZeroU32::MIN }));
+        let admitted: Vec<_> = (0..4).map(|_| lanes.admit(SECOND * 30, &ask)).collect();
+        assert_eq!(admitted.iter().filter(|it| **it == Admission::Line).count(), longest, "{interval:?}: {admitted:?}");
+    }
 }
 
 #[test]
