@@ -7,7 +7,7 @@ use crate::{
     isolation::{Figures, P50_RATIO, P99_EXTRA_MS, P99_RATIO},
     limiter::{self, USED_BY_FOUR, USED_BY_ONE},
     outage::Outage,
-    stage::Observed,
+    summary::Spread,
 };
 
 /// A table of figures.
@@ -56,10 +56,18 @@ impl Board {
         self.line(format!("{name} missing"), figures.missing.to_string(), "0", Some(figures.missing == 0));
     }
 
-    /// What others noticed of something that was measured once.
-    pub fn beside(&mut self, name: &str, without: &Observed, with: &Observed) {
-        if let Some(figures) = Figures::of(&[(without, with)]) {
-            self.isolation(&format!("{name}, others"), &figures);
+    /// What others noticed of something.
+    pub fn beside(&mut self, name: &str, figures: Option<&Figures>) {
+        if let Some(figures) = figures {
+            self.isolation(&format!("{name}, others"), figures);
+        }
+    }
+
+    /// How many more cores the broker kept busy because of something.
+    pub fn extra_cores(&mut self, name: &str, cores: Option<&Spread>) {
+        if let Some(Spread { median, min, max, .. }) = cores {
+            let figure = format!("{median:+.2} cores ({min:+.2} to {max:+.2})");
+            self.line(format!("{name}, the broker"), figure, "", None);
         }
     }
 

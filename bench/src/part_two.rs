@@ -16,6 +16,7 @@ use crate::{
     limiter, outage,
     round::{Bench, Loop},
     stage::{Observed, Stage},
+    summary::Spread,
     targets::Targets,
 };
 
@@ -154,26 +155,28 @@ impl Results {
         figures.insert("rss_mib".to_owned(), row.observed.rss_mib.into());
         figures.insert("parked_per_second".to_owned(), row.parked_per_second.into());
         figures.insert("broker_extra_cores".to_owned(), extra_cores(&quiet.observed, &row.observed).into());
-        self.board.beside("10,000 wait", &quiet.observed, &row.observed);
+        self.board.beside("10,000 wait", compared(&quiet.observed, &row.observed).as_ref());
         self.put("backlog", &figures)?;
         self.put("backlog_rows", &json!([quiet, row]))
     }
 
     async fn outage(&mut self, stage: &Stage<'_>) -> Result<()> {
         println!("\noutage: two targets are down, one with while_down: hold and one with count");
-        let without = outage::others(stage, false).await?;
-        let with = outage::others(stage, true).await?;
-        println!("  the broker does {:.2} cores of work more", extra_cores(&without, &with));
+        let pairs = outage::pairs(stage).await?;
+        let extra = Spread::of(pairs.iter().map(|(without, with)| extra_cores(without, with)));
         let outage = outage::run(stage).await?;
         self.board.outage(&outage);
-        self.board.beside("outage", &without, &with);
+        let others = Figures::of(&pairs.iter().map(|(without, with)| (without, with)).collect::<Vec<_>>());
+        self.board.beside("outage", others.as_ref());
+        self.board.extra_cores("outage", extra.as_ref());
         let mut figures = serde_json::to_value(&outage)?;
         if let Value::Object(figures) = &mut figures {
-            figures.insert("others".to_owned(), serde_json::to_value(compared(&without, &with))?);
+            figures.insert("others".to_owned(), serde_json::to_value(others)?);
             figures.insert("lost".to_owned(), outage.lost().into());
-            figures.insert("broker_extra_cores".to_owned(), extra_cores(&without, &with).into());
+            figures.insert("broker_extra_cores".to_owned(), serde_json::to_value(extra)?);
         }
-        self.put("outage", &figures)
+        self.put("outage", &figures)?;
+        self.put("outage_rows", &pairs)
     }
 
     fn save(&self, stage: &Stage<'_>) -> Result<()> {

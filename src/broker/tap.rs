@@ -26,7 +26,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    acker,
+    acker::{self, Given},
     consumer::Ended,
     head::Head,
     inbound::{Inbound, Source},
@@ -34,8 +34,8 @@ use super::{
 };
 
 /// A quorum queue takes acks through a buffer of the channel's, which is lost when the channel closes: RabbitMQ 3.10 was
-/// seen to give 40 acked messages again that were acked just before. The channel stays open for this long after the
-/// last ack.
+/// seen to give 40 acked messages again that were acked just before. A channel that is left stays open for this long after
+/// its last ack. Where that is not enough this process remembers what it did; at its end, [`acks_are_taken`].
 const ACKS_SINK_IN: Duration = Duration::from_millis(500);
 
 /// More finished messages than this cannot wait for the acker: no channel has more unacked.
@@ -47,6 +47,7 @@ pub(super) struct Tap {
     channel: Channel,
     /// The consumer: none before [`Tap::open`] and after [`Tap::shut`].
     stream: Option<Consumer>,
+    queue: String,
     tag: String,
     receipts: Receipts,
     acker: JoinHandle<()>,
@@ -78,6 +79,7 @@ impl Tap {
             source,
             channel,
             stream: None,
+            queue: String::new(),
             tag: String::new(),
             receipts,
             acker,
@@ -112,8 +114,9 @@ impl Tap {
     /// when a consumer of a quorum queue comes back under a name that still has unacked messages.
     pub(super) async fn open(&mut self, queue: &str, tag: String, prefetch: u16) -> Result<(), Ended> {
         self.channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+        self.receipts.given.prefetch.store(prefetch, Ordering::Relaxed);
         let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
-        self.tag.clone_from(&tag);
+        (self.queue, self.tag) = (queue.to_owned(), tag.clone());
         self.stream = Some(self.channel.basic_consume(queue.into(), tag.into(), options, arguments).await?);
         Ok(())
     }
@@ -170,7 +173,11 @@ impl Tap {
                 ended = self.acker => drop(ended),
                 () = stopped.cancelled() => {}
             }
-            sleep(ACKS_SINK_IN).await;
+            if stop.is_cancelled() {
+                acks_are_taken(&self.channel, &self.queue, &self.tag).await?;
+            } else {
+                sleep(ACKS_SINK_IN).await;
+            }
             self.channel.close(200, "done".into()).await?;
             Ok(())
         };
@@ -183,12 +190,24 @@ impl Tap {
     }
 }
 
+/// Waits until the queue has taken every ack of the channel, however slow its disk is. AMQP confirms no acks; but a consumer
+/// that comes, and one that goes, is confirmed when the queue has taken it, after all that the channel gave the queue
+/// before. The broker holds back acks of a channel while 32 steps of it are on their way: the first answer means that those
+/// have arrived, which lets the rest go, and the second that the rest has. A message that is given to this consumer goes back
+/// with the channel, as do those that were given and not begun.
+async fn acks_are_taken(channel: &Channel, queue: &str, tag: &str) -> Result<(), Ended> {
+    let tag = format!("{tag}-end");
+    channel.basic_qos(1, BasicQosOptions::default()).await?;
+    let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+    let _comes = channel.basic_consume(queue.into(), tag.as_str().into(), options, arguments).await?;
+    Ok(channel.basic_cancel(tag.as_str().into(), BasicCancelOptions::default()).await?)
+}
+
 /// Makes receipts for one channel.
 struct Receipts {
     acks: mpsc::Sender<u64>,
     held: Arc<AtomicU64>,
-    /// The tag of the last message.
-    given: Arc<AtomicU64>,
+    given: Arc<Given>,
     long: Arc<watch::Sender<usize>>,
     channel: CancellationToken,
 }
@@ -196,7 +215,7 @@ struct Receipts {
 impl Receipts {
     fn inbound(&self, source: Source, delivery: Delivery) -> Inbound {
         let (tag, bytes) = (delivery.delivery_tag, delivery.data.len() as u64);
-        self.given.store(tag, Ordering::Relaxed);
+        self.given.tag.store(tag, Ordering::Relaxed);
         let (held, acks) = (Arc::clone(&self.held), self.acks.clone());
         let receipt = Receipt::new(tag, bytes, held, acks, self.channel.clone()).counted_in(Arc::clone(&self.long));
         Inbound::new(source, delivery, receipt)

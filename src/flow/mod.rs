@@ -124,7 +124,7 @@ impl<C: Courier> Flow<C> {
             subscriptions,
             artifacts: None,
             tracer: Tracer::default(),
-            lanes: LaneKeeper::new(sizes, settings.delay_unit, patience),
+            lanes: LaneKeeper::new(sizes, settings.delay_unit),
             register: Arc::new(Register::new()),
             publishing,
             returns: Returns::new(settings.delay_unit),

@@ -172,7 +172,7 @@ mod tests {
         let (age, bytes, left) = (zero, 1, second * 60);
         let ask = Ask { lane: &lane, limits, came, bytes, age, left, hold: false, is_asked_later: false };
         for (answers, health) in [(true, Health::Answering), (false, Health::Down)] {
-            let keeper = LaneKeeper::new(sizes, second, second);
+            let keeper = LaneKeeper::new(sizes, second);
             for _ in 0..5 {
                 let Entered::Permit(permit) = keeper.enter(&ask, &CancellationToken::new()).await else {
                     panic!("must go")

@@ -19,8 +19,8 @@ use super::{
     world::{Happening, World},
 };
 
-/// How long a delivery stands in line at most.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// A wait in the broker takes up to so much longer: for what is parked together, and for the broker's own steps.
+const LATE: Duration = Duration::from_millis(100);
 
 /// Who waits for the window looks this often for places that silent lanes hold.
 const LOOK: Duration = Duration::from_millis(50);
@@ -155,7 +155,9 @@ impl World {
         of.at = At::Line;
         self.replicas[replica].lines.entry(target).or_default().push(delivery, came);
         self.replicas[replica].in_line += 1;
-        self.at(self.now + PATIENCE, Happening::Patience(delivery, stay));
+        let ask = ask(&self.targets, &self.setting.groups, &self.deliveries[delivery as usize], self.now);
+        let patience = self.replicas[replica].lanes.patience(&ask);
+        self.at(self.now + patience, Happening::Patience(delivery, stay));
         self.call(replica, target);
         let in_line = self.replicas.iter().map(|replica| replica.in_line).sum();
         self.figures.most_in_line = self.figures.most_in_line.max(in_line);
@@ -373,9 +375,11 @@ impl World {
         of.hop += 1;
         of.turn_hops += u32::from(wait == Wait::Limit);
         (of.wait, of.units_left) = (wait, hop.units_left);
+        let group = self.targets[of.target as usize].group;
         self.ack(delivery);
         self.figures.hop(self.now);
-        self.at(self.now + UNIT * hop.tier.units() as u32, Happening::Due(delivery));
+        let late = LATE.mul_f64(self.dice[group].1.f64());
+        self.at(self.now + UNIT * hop.tier.units() as u32 + late, Happening::Due(delivery));
     }
 
     fn ack(&mut self, delivery: u32) {

@@ -34,8 +34,6 @@ pub(crate) struct LaneKeeper {
     inner: Arc<Mutex<Inner>>,
     /// The lanes' time counts from here.
     epoch: Instant,
-    /// How long a delivery stands in line at most.
-    patience: Duration,
     metrics: Metrics,
 }
 
@@ -85,12 +83,11 @@ pub(crate) struct Permit {
 }
 
 impl LaneKeeper {
-    /// Lanes that share windows of these sizes, park for units of this length and let nobody stand in line for longer than
-    /// `patience`.
-    pub(crate) fn new(sizes: WindowSizes, unit: Duration, patience: Duration) -> Self {
+    /// Lanes that share windows of these sizes, and park for units of this length.
+    pub(crate) fn new(sizes: WindowSizes, unit: Duration) -> Self {
         let inner = Inner { lanes: Lanes::new(sizes, unit), lines: HashMap::new(), hall: Queue::default(), next: 0 };
         let metrics = Metrics::default();
-        Self { inner: Arc::new(Mutex::new(inner)), epoch: Instant::now(), patience, metrics }
+        Self { inner: Arc::new(Mutex::new(inner)), epoch: Instant::now(), metrics }
     }
 
     /// The same, telling these metrics who has to wait.
@@ -107,7 +104,7 @@ impl LaneKeeper {
     /// Asks for a place in a lane, standing in line for it if there is room. Whether a place is free is decided before the
     /// first await.
     pub(crate) async fn enter(&self, ask: &Ask<'_>, draining: &CancellationToken) -> Entered {
-        let standing = {
+        let (standing, turn, patience) = {
             let mut inner = self.lock();
             match inner.lanes.admit(self.now(), ask) {
                 Admission::Go(place) => return Entered::Permit(self.permit(ask.lane, place)),
@@ -124,13 +121,13 @@ impl LaneKeeper {
                     let standing = Standing { keeper: self, ask, number: waiting.number, in_line: true };
                     let turn = Arc::clone(&waiting.turn);
                     inner.lines.entry(ask.lane.clone()).or_default().of(ask.came).0.push_back(waiting);
-                    (standing, turn)
+                    (standing, turn, inner.lanes.patience(ask))
                 }
             }
         };
         self.metrics.no_place();
         let began = Instant::now();
-        let entered = self.stand(standing, began + self.patience, draining).await;
+        let entered = self.stand((standing, turn), began + patience, draining).await;
         self.metrics.stood_in_line(began.elapsed());
         entered
     }

@@ -10,7 +10,7 @@ const ANSWERED: Heard = Heard::Answer { latency: Duration::from_millis(5), retry
 const SIZES: WindowSizes = WindowSizes { quick: 100, slow: 100, slow_bytes: 1 << 20, lines: 100 };
 
 fn keeper(sizes: WindowSizes) -> LaneKeeper {
-    let keeper = LaneKeeper::new(sizes, Duration::from_secs(1), Duration::from_secs(1));
+    let keeper = LaneKeeper::new(sizes, Duration::from_secs(1));
     keeper.set_share(Share { limited: true, ..Share::NOT_JOINED });
     keeper
 }

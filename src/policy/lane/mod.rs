@@ -101,6 +101,12 @@ impl Lanes {
         admission
     }
 
+    /// How long a delivery may stand in its lane's line.
+    #[must_use]
+    pub fn patience(&self, ask: &Ask<'_>) -> Duration {
+        single::patience(ask, self.unit, self.share)
+    }
+
     /// Whether the first in line may go: takes a place in flight for it. The caller keeps the order of the line, those that
     /// came back before new ones.
     pub fn step_up(&mut self, now: Duration, ask: &Ask<'_>) -> Step {

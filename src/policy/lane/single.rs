@@ -18,8 +18,12 @@ use crate::{domain::LaneKey, policy::share::Share};
 /// The line holds about what a lane can send within this time.
 const LINE_WORTH: Duration = Duration::from_secs(1);
 
-/// And so many at least at a lane with a rate, where they wait no longer than this: a wait is whole units, and at several
-/// replicas a turn comes up at any of them, so that two may come at once and then none for a while.
+/// For those whose turn has come it is so many times as long, and they stand so many times as long: the broker brings all
+/// turns of a unit at once, now a little sooner and now a little later, and a line that runs empty meanwhile wastes the rate.
+const LINE_OF_TURNS: u32 = 2;
+
+/// And it holds so many of them at least at a lane with a rate, where they wait no longer than this: a wait is whole units,
+/// and at several replicas a turn comes up at any of them, so that two may come at once and then none for a while.
 const LEAST_LINE: u32 = 2;
 const LEAST_LINE_WORTH: Duration = Duration::from_secs(10);
 
@@ -276,9 +280,10 @@ impl Lane {
             return 0;
         }
         let spacing = self.spacing(world, windows, ask, self.class(world.now));
-        let worth = LINE_WORTH.as_nanos().checked_div(spacing.as_nanos()).and_then(|worth| u32::try_from(worth).ok());
+        let worth = if ask.came.is_back() { LINE_WORTH * LINE_OF_TURNS } else { LINE_WORTH };
+        let worth = worth.as_nanos().checked_div(spacing.as_nanos()).and_then(|worth| u32::try_from(worth).ok());
         let unknown = self.record.latency().is_none().then_some(cap(ask.limits, world.share));
-        let is_short = ask.limits.rate.is_some() && spacing.saturating_mul(LEAST_LINE) <= LEAST_LINE_WORTH;
+        let is_short = ask.came.is_back() && least_line_takes(ask, world.share).is_some();
         let least = if is_short { LEAST_LINE } else { 1 };
         worth.unwrap_or(u32::MAX).min(unknown.unwrap_or(u32::MAX)).max(least)
     }
@@ -301,6 +306,22 @@ impl Lane {
             && now.saturating_sub(self.used.time()) > IDLE.max(unit * LONGEST_WAIT * 2)
             && self.limiter.as_ref().is_none_or(|limiter| limiter.is_forgettable(self.used.time(), now))
     }
+}
+
+/// How long a delivery stands in line at most: a second, or a unit if that is shorter. Who came at its turn stands longer.
+pub(super) fn patience(ask: &Ask<'_>, unit: Duration, share: Share) -> Duration {
+    let patience = unit.min(LINE_WORTH);
+    if ask.came.is_back() {
+        (patience * LINE_OF_TURNS).max(least_line_takes(ask, share).unwrap_or_default())
+    } else {
+        patience
+    }
+}
+
+/// How long the shortest line at a lane with a rate takes, if it is to be kept.
+fn least_line_takes(ask: &Ask<'_>, share: Share) -> Option<Duration> {
+    let takes = ask.limits.rate?.shared(share.replicas).interval.saturating_mul(LEAST_LINE);
+    (takes <= LEAST_LINE_WORTH).then_some(takes)
 }
 
 /// How long a delivery of this age waits for a target that is down: half its age at least and all of it at most, as one hop,

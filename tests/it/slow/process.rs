@@ -7,12 +7,16 @@ use serde_json::json;
 
 use super::{assert_all_delivered, assert_no_repeats, events, requests};
 use crate::support::{
+    node::Node,
     program::Program,
-    receiver::{Receiver, Reply},
+    receiver::{Receiver, Recorded, Reply},
     service::{GENEROUS, Surroundings, event, subscription, with},
 };
 
 const EVENTS: usize = 3_000;
+
+/// In flight at once.
+const AT_ONCE: usize = 150;
 
 /// A load in the queue, and the program at it.
 async fn under_load(receivers: &[Receiver]) -> (Surroundings, Program) {
@@ -84,6 +88,37 @@ async fn a_service_that_is_stopped_under_load_repeats_nothing_and_its_successor_
         program.stop().await;
         surroundings.nothing_is_left(0).await;
     }
+}
+
+/// The queue of events stands still for six seconds, as one does whose disk is busy: nothing that it is told takes effect.
+async fn stall_the_events_of(node: &Node) {
+    let stall = "{ok, Queue} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"/\">>, queue, <<\"docrelay.events\">>)), \
+                 {Leader, _} = amqqueue:get_pid(Queue), ok = sys:suspend(Leader), \
+                 {ok, _} = timer:apply_after(6000, sys, resume, [Leader]).";
+    node.ctl(&["eval", stall]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_is_stopped_while_the_broker_stalls_waits_until_its_acks_are_taken() {
+    let node = Node::start().await;
+    let surroundings = Surroundings::on(node.url(), &[]).await;
+    // Answers come one by one, so that there are many acks; the first of them when the broker stands still.
+    let answer = |request: &Recorded| Reply::ok().after(Duration::from_millis(4_000 + 4 * request.index as u64));
+    let receivers = [Receiver::scripted(answer).await];
+    surroundings.subscribe(&[with(subscription("s0", &receivers[0].url("/")), json!({"max_in_flight": 200}))]);
+    let program = surroundings.run().await;
+    surroundings.publish_all(&events(AT_ONCE)).await;
+    receivers[0].wait_for(AT_ONCE, GENEROUS).await;
+    program.signal("TERM").await;
+    program.not_ready().await;
+    stall_the_events_of(&node).await;
+    assert!(program.ended().await.success(), "not everything was told to the broker");
+    let program = surroundings.run().await;
+    surroundings.results.wait_for_finals(AT_ONCE, GENEROUS).await;
+    program.stop().await;
+    assert_all_delivered(&surroundings.results, AT_ONCE);
+    assert_no_repeats(&receivers);
+    surroundings.nothing_is_left(0).await;
 }
 
 #[tokio::test]
