@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU16, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -31,22 +31,13 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// How often it looks how many messages are silent, and whether the channel is still there though nothing is acked on it.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// What is known of a channel's consumer.
-#[derive(Debug, Default)]
-pub(super) struct Given {
-    /// The tag of the last message that came.
-    pub(super) tag: AtomicU64,
-    /// The prefetch.
-    pub(super) prefetch: AtomicU16,
-}
-
 /// Acks what is finished until nobody can finish anything any more, or the channel fails (then it cancels `channel_gone`).
-/// What holds the channel up is told to `head`.
+/// The channel has given messages up to the tag `given`; what holds it up is told to `head`.
 pub(super) async fn run(
     channel: Channel,
     mut finished: mpsc::Receiver<u64>,
     channel_gone: CancellationToken,
-    (given, head): (Arc<Given>, watch::Sender<Head>),
+    (given, head): (Arc<AtomicU64>, watch::Sender<Head>),
 ) {
     let mut ledger = Ledger::default();
     let mut looks = interval(LOOK);
@@ -54,7 +45,6 @@ pub(super) async fn run(
     let mut batch = Vec::with_capacity(BATCH);
     let mut written: Option<Instant> = None;
     loop {
-        ledger.use_prefetch(given.prefetch.load(Ordering::Relaxed));
         let due = ledger.next_due();
         tokio::select! {
             taken = finished.recv_many(&mut batch, BATCH) => {
@@ -77,7 +67,7 @@ pub(super) async fn run(
                     return;
                 }
                 let now = Instant::now();
-                ledger.gave(given.tag.load(Ordering::Relaxed), now);
+                ledger.gave(given.load(Ordering::Relaxed), now);
                 tell(&head, ledger.head(now));
                 continue;
             }

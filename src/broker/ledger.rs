@@ -1,8 +1,8 @@
 //! Which deliveries of a channel are finished, and how to ack them with the fewest frames. Pure.
 //!
 //! The finished prefix is acked with one `multiple`. What is finished behind a straggler is acked on its own after a
-//! moment, or when there is much of it: otherwise one hanging request at the head would fill the window with finished
-//! messages. What that costs, and how many messages do not finish, is told as the channel's [`Head`].
+//! few milliseconds: otherwise one hanging request at the head would fill the window with finished messages. What that
+//! costs, and how many messages do not finish, is told as the channel's [`Head`].
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -10,12 +10,8 @@ use tokio::time::Instant;
 
 use super::head::{Head, PINNED_BY, PINNED_FOR, SILENT_FOR};
 
-/// How long something finished waits for the messages before it: longer than a message takes that is parked. An ack alone
-/// costs the broker a step of its own, and where every tenth message is parked nearly all would be alone.
-const PATIENCE: Duration = Duration::from_millis(75);
-
-/// No more than this part of the prefetch waits so: the rest is there for new messages.
-const WAITING_PART: usize = 4;
+/// How long something finished waits for the messages before it.
+const PATIENCE: Duration = Duration::from_millis(5);
 
 /// An ack to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +37,6 @@ pub(super) struct Ledger {
     alone_since: Option<Instant>,
     /// Up to which tag the channel had given messages, at some moments. At most one of them is older than [`SILENT_FOR`].
     given: VecDeque<(Instant, u64)>,
-    /// How many finished messages may wait for those before them; `None` for any number.
-    room: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,18 +71,12 @@ impl Ledger {
 
     /// When [`Ledger::next_ack`] has something even if nothing more finishes.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        let patience = if self.is_crowded() { Duration::ZERO } else { PATIENCE };
-        self.waiting.front().map(|(since, _)| *since + patience)
+        self.waiting.front().map(|(since, _)| *since + PATIENCE)
     }
 
     /// When everything that is finished is due, if anything is.
     pub(super) fn all_due(&self) -> Option<Instant> {
         self.waiting.back().map(|(since, _)| *since + PATIENCE)
-    }
-
-    /// The channel has this prefetch: no more than a part of it waits, finished, behind a straggler.
-    pub(super) fn use_prefetch(&mut self, prefetch: u16) {
-        self.room = Some(usize::from(prefetch) / WAITING_PART);
     }
 
     /// The channel has given messages up to this tag by now. Say so now and then.
@@ -138,13 +126,9 @@ impl Ledger {
         last.map(|tag| Ack { tag, multiple: true })
     }
 
-    fn is_crowded(&self) -> bool {
-        self.room.is_some_and(|room| self.waiting.len() > room)
-    }
-
     fn straggling(&mut self, now: Instant) -> Option<Ack> {
         while let Some((since, tag)) = self.waiting.front().copied() {
-            if tag > self.acked_to && now < since + PATIENCE && !self.is_crowded() {
+            if tag > self.acked_to && now < since + PATIENCE {
                 return None;
             }
             self.waiting.pop_front();
@@ -190,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_finished_behind_a_straggler_is_acked_alone_after_a_moment() {
+    fn what_is_finished_behind_a_straggler_is_acked_alone_after_five_milliseconds() {
         let (mut ledger, now) = (Ledger::default(), Instant::now());
         ledger.finish(2, now);
         assert_eq!(ledger.next_ack(now), None);
@@ -199,18 +183,6 @@ mod tests {
         ledger.finish(1, now + PATIENCE);
         assert_eq!(ledger.next_ack(now + PATIENCE), Some(Ack { tag: 1, multiple: true }));
         assert_eq!(ledger.next_due(), None);
-    }
-
-    #[test]
-    fn no_more_than_a_quarter_of_the_prefetch_waits_behind_a_straggler() {
-        let (mut ledger, now) = (Ledger::default(), Instant::now());
-        ledger.use_prefetch(10);
-        ledger.finish(2, now);
-        ledger.finish(3, now);
-        assert_eq!((ledger.next_due(), write(&mut ledger, now)), (Some(now + PATIENCE), 0));
-        ledger.finish(4, now);
-        assert_eq!((ledger.next_due(), ledger.next_ack(now)), (Some(now), Some(Ack { tag: 2, multiple: false })));
-        assert_eq!(ledger.next_ack(now), None);
     }
 
     #[test]

@@ -26,7 +26,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    acker::{self, Given},
+    acker,
     consumer::Ended,
     head::Head,
     inbound::{Inbound, Source},
@@ -114,7 +114,6 @@ impl Tap {
     /// when a consumer of a quorum queue comes back under a name that still has unacked messages.
     pub(super) async fn open(&mut self, queue: &str, tag: String, prefetch: u16) -> Result<(), Ended> {
         self.channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
-        self.receipts.given.prefetch.store(prefetch, Ordering::Relaxed);
         let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
         (self.queue, self.tag) = (queue.to_owned(), tag.clone());
         self.stream = Some(self.channel.basic_consume(queue.into(), tag.into(), options, arguments).await?);
@@ -207,7 +206,8 @@ async fn acks_are_taken(channel: &Channel, queue: &str, tag: &str) -> Result<(),
 struct Receipts {
     acks: mpsc::Sender<u64>,
     held: Arc<AtomicU64>,
-    given: Arc<Given>,
+    /// The tag of the last message.
+    given: Arc<AtomicU64>,
     long: Arc<watch::Sender<usize>>,
     channel: CancellationToken,
 }
@@ -215,7 +215,7 @@ struct Receipts {
 impl Receipts {
     fn inbound(&self, source: Source, delivery: Delivery) -> Inbound {
         let (tag, bytes) = (delivery.delivery_tag, delivery.data.len() as u64);
-        self.given.tag.store(tag, Ordering::Relaxed);
+        self.given.store(tag, Ordering::Relaxed);
         let (held, acks) = (Arc::clone(&self.held), self.acks.clone());
         let receipt = Receipt::new(tag, bytes, held, acks, self.channel.clone()).counted_in(Arc::clone(&self.long));
         Inbound::new(source, delivery, receipt)

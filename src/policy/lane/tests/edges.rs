@@ -75,13 +75,16 @@ fn what_waits_for_one_of_many_silent_targets_comes_back_one_by_one_and_not_of_al
 }
 
 #[test]
-fn a_lane_of_few_a_second_keeps_two_in_line_unless_they_would_wait_for_long() {
-    for (interval, longest) in [(SECOND, 2), (SECOND * 5, 2), (SECOND * 6, 1)] {
+fn a_lane_of_few_a_second_keeps_two_in_line_that_came_at_their_turn_unless_they_would_wait_for_long() {
+    let ms = Duration::from_millis;
+    for (interval, longest, patience) in [(ms(10), 200, 2), (SECOND, 2, 2), (SECOND * 5, 2, 10), (SECOND * 6, 1, 2)] {
         let (mut lanes, key) = (lanes(), key(1));
         answer(&mut lanes, SECOND, &key, MILLI);
-        let ask = limited(&key, Some(Rate { interval, burst: NonZeroU32::MIN }));
-        let admitted: Vec<_> = (0..4).map(|_| lanes.admit(SECOND * 30, &ask)).collect();
-        assert_eq!(admitted.iter().filter(|it| **it == Admission::Line).count(), longest, "{interval:?}: {admitted:?}");
+        let new = limited(&key, Some(Rate { interval, burst: NonZeroU32::MIN }));
+        let back = Ask { came: Came::Back, ..new };
+        let admitted: Vec<_> = (0..300).map(|_| lanes.admit(SECOND * 30, &back)).collect();
+        assert_eq!(admitted.iter().filter(|it| **it == Admission::Line).count(), longest, "{interval:?}");
+        assert_eq!((lanes.patience(&back), lanes.patience(&new)), (SECOND * patience, SECOND), "{interval:?}");
     }
 }
 
