@@ -172,10 +172,10 @@ impl Tap {
                 ended = self.acker => drop(ended),
                 () = stopped.cancelled() => {}
             }
-            if stop.is_cancelled() {
-                acks_are_taken(&self.channel, &self.queue, &self.tag).await?;
-            } else {
-                sleep(ACKS_SINK_IN).await;
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => acks_are_taken(&self.channel, &self.queue, &self.tag).await?,
+                () = sleep(ACKS_SINK_IN) => {}
             }
             self.channel.close(200, "done".into()).await?;
             Ok(())
@@ -195,6 +195,9 @@ impl Tap {
 /// have arrived, which lets the rest go, and the second that the rest has. A message that is given to this consumer goes back
 /// with the channel, as do those that were given and not begun.
 async fn acks_are_taken(channel: &Channel, queue: &str, tag: &str) -> Result<(), Ended> {
+    if queue.is_empty() {
+        return Ok(()); // It was never opened: nothing was given.
+    }
     let tag = format!("{tag}-end");
     channel.basic_qos(1, BasicQosOptions::default()).await?;
     let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());

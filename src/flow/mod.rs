@@ -95,7 +95,7 @@ pub struct Flow<C> {
     register: Arc<Register>,
     publishing: watch::Receiver<Standing>,
     settings: FlowSettings,
-    /// How long a delivery stands in line at most.
+    /// How long a new delivery stands in line at most, or waits for a channel.
     patience: Duration,
     /// When it began: what is parked together is parked at whole multiples of a time since then.
     epoch: Instant,
