@@ -26,6 +26,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use tokio::{
     sync::watch,
+    task::yield_now,
     time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -225,7 +226,14 @@ impl<C: Courier> Flow<C> {
             let next = match waiting.until {
                 None => steps.next().await,
                 // What is ready now is taken first, so that what cannot start shares one parked message.
-                Some(until) => timeout_at(until, steps.next()).await.unwrap_or(None),
+                Some(until) => match timeout_at(until, steps.next()).await {
+                    Ok(next) => next,
+                    // Many at once are told to let others run: they are not ready, and will be when asked again.
+                    Err(_elapsed) => {
+                        yield_now().await;
+                        steps.next().now_or_never().flatten()
+                    }
+                },
             };
             match next {
                 Some(Stepped::Carried(Carried::Settled(key, proof))) => all.add(key, &proof),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::moment::Moment;
 
 /// Slots lie a little wider apart than the lane allows, so that what comes up late does not push everyone behind it.
-const SLACK: f64 = 1.02;
+const SLACK: f64 = 1.01;
 
 /// How many turns of a lane are promised. Turns pass with time, whoever comes for them.
 #[derive(Debug, Clone, Copy, Default)]
