@@ -32,7 +32,7 @@ const LIST_BYTES: usize = 3 * 1024 * 1024;
 /// What one owed delivery takes in that list, at most: two ids' worth of text and a few numbers.
 const OWED_BYTES: usize = 160;
 
-/// How long what only waits for its turn gathers before it is parked, at most: long beside what the broker takes to write.
+/// How long what is to be parked gathers, at most: long beside what the broker takes to write.
 const TOGETHER: Duration = Duration::from_millis(20);
 
 /// It is short beside the shortest wait too: this part of it.
@@ -152,9 +152,7 @@ impl<C: Courier> Flow<C> {
             trace: work.context().clone(),
             owed: group.iter().map(|later| later.owed.clone()).collect(),
         };
-        if group.iter().all(|later| later.told.is_none()) {
-            self.until_parks_leave().await;
-        }
+        self.until_parks_leave().await;
         let proof = match self.outbox.park(tier, &parked).await {
             Ok(proof) => proof,
             Err(OutboxError::Closed) => return None,
@@ -175,8 +173,8 @@ impl<C: Courier> Flow<C> {
             .collect()
     }
 
-    /// What only waits for its turn is in no hurry: it is parked together with all that comes within [`TOGETHER`]. The
-    /// broker writes many at once nearly as fast as one, and others' events find it free in between.
+    /// What waits is in no hurry: it is parked together with all that comes within [`TOGETHER`]. The broker writes many at
+    /// once nearly as fast as one, and others' events find it free in between.
     async fn until_parks_leave(&self) {
         let together = TOGETHER.min(self.settings.delay_unit / TOGETHER_PART);
         let left = wait::until_next(self.epoch.elapsed(), together);

@@ -138,7 +138,7 @@ impl Lanes {
         let world =
             World { now, unit: self.unit, share: self.share, share_since: self.share_since, clock: &self.clock };
         if lane.holds(ask) {
-            return Admission::Park(Park { wait: hold_for(ask.age, self.unit), down: true });
+            return lane.held(&world, ask);
         }
         lane.park(&world, &self.windows, ask)
     }

@@ -137,18 +137,21 @@ impl Lane {
         }
     }
 
-    /// While the target is down, one delivery that came back is sent as a probe, and all others wait without spending an
-    /// attempt.
+    /// While the target is down, one delivery is sent as a probe, and all others wait without spending an attempt.
     fn hold(&mut self, world: &World<'_>, windows: &mut Windows, ask: &Ask<'_>) -> Admission {
         let may_probe = matches!(self.next_probe, Probe::From(from) if world.now >= from);
-        if ask.came != Came::New
-            && may_probe
-            && let Ok(place) = self.go(world, windows, ask)
-        {
+        if may_probe && let Ok(place) = self.go(world, windows, ask) {
             self.next_probe = Probe::UnderWay;
             return Admission::Go(Place { probe: true, ..place });
         }
-        Admission::Park(Park { wait: hold_for(ask.age, world.unit), down: true })
+        self.held(world, ask)
+    }
+
+    /// A delivery waits because the target is down: by how old it is, or by how long that has been so if that is longer. What
+    /// was away for long will be for a while, and waits of a second at a time would keep the broker busy for nothing.
+    pub(super) fn held(&self, world: &World<'_>, ask: &Ask<'_>) -> Admission {
+        let down_for = world.now.saturating_sub(self.record.since.time());
+        Admission::Park(Park { wait: hold_for(ask.age.max(down_for), world.unit), down: true })
     }
 
     /// Takes a place in flight, if one may be had now.
@@ -324,8 +327,8 @@ fn least_line_takes(ask: &Ask<'_>, share: Share) -> Option<Duration> {
     (takes <= LEAST_LINE_WORTH).then_some(takes)
 }
 
-/// How long a delivery of this age waits for a target that is down: half its age at least and all of it at most, as one hop,
-/// from one unit to 256.
+/// How long a delivery waits for a target that is down, when it is of this age, or the target is down for so long: half of
+/// that at least and all of it at most, as one hop, from one unit to 256.
 #[must_use]
 pub fn hold_for(age: Duration, unit: Duration) -> Duration {
     let half = u32::try_from((age / 2).as_nanos().div_ceil(unit.as_nanos().max(1))).unwrap_or(u32::MAX);

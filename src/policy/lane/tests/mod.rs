@@ -327,7 +327,7 @@ fn retry_after_holds_the_lane_for_a_minute_at_most() {
 }
 
 #[test]
-fn while_a_target_is_down_one_that_came_back_is_its_probe_and_the_others_wait_half_their_age() {
+fn while_a_target_is_down_one_is_its_probe_and_the_others_wait_half_their_age_or_half_of_its_absence() {
     let (mut lanes, key) = (lanes(), key(1));
     for n in 1..=5 {
         let place = go(&mut lanes, SECOND * n, &ask(&key));
@@ -336,16 +336,22 @@ fn while_a_target_is_down_one_that_came_back_is_its_probe_and_the_others_wait_ha
     }
     let now = SECOND * 10;
     let held = Ask { hold: true, age: SECOND * 100, ..ask(&key) };
-    let Admission::Park(park) = lanes.admit(now, &held) else { panic!("a new one is no probe") };
-    assert_eq!(park, Park { wait: SECOND * 64, down: true });
-    let back = Ask { came: Came::Back, ..held };
-    let Admission::Go(probe) = lanes.admit(now, &back) else { panic!("the probe") };
+    // One that is new as well: where few events come, nothing else may be there that finds out.
+    let Admission::Go(probe) = lanes.admit(now, &held) else { panic!("the probe") };
     assert!(probe.is_probe());
-    assert!(!goes(&lanes.admit(now, &back)), "one at a time");
+    let back = Ask { came: Came::Back, ..held };
+    assert_eq!(lanes.admit(now, &back), Admission::Park(Park { wait: SECOND * 64, down: true }), "one at a time");
     lanes.finished(now, &key, probe, Heard::Silence);
     assert!(!goes(&lanes.admit(now, &back)), "not at once again");
-    let Admission::Go(probe) = lanes.admit(now + SECOND, &back) else { panic!("the next probe") };
-    lanes.finished(now + SECOND, &key, probe, Heard::Answer { latency: MILLI, retry_after: None });
+    let young = Ask { age: Duration::ZERO, ..held };
+    let Admission::Go(probe) = lanes.admit(now + SECOND * 60, &back) else { panic!("the next probe") };
+    // It has been down since the fifth second.
+    for (seconds, wait) in [(20, 16), (60, 32), (2_000, 256)] {
+        let waits = lanes.admit(SECOND * (5 + seconds), &young);
+        assert_eq!(waits, Admission::Park(Park { wait: SECOND * wait, down: true }), "{seconds}");
+    }
+    let now = SECOND * 2_000;
+    lanes.finished(now, &key, probe, Heard::Answer { latency: MILLI, retry_after: None });
     let Admission::Go(place) = lanes.admit(now + SECOND, &held) else { panic!("it is up") };
     assert!(!place.is_probe());
     assert!(
