@@ -202,14 +202,14 @@ impl<C: Courier> Flow<C> {
             // It was early: its turn stands.
             return later(stay, owed, ParkedFor::Limit, None);
         }
+        // What waits ends with its age, and not later.
+        let wait = wait.min(subscription.retry.max_age.saturating_sub(age(work, now())));
         let told = (down && !owed.deferred_told).then(|| {
             owed.deferred_told = true;
             Box::new(Told::deferred(owed.clone(), subscription.clone(), now().after(wait)))
         });
-        // What waits ends with its age, and not later.
-        let left = subscription.retry.max_age.saturating_sub(age(work, now()));
         let reason = if down { ParkedFor::Down } else { ParkedFor::Limit };
-        later(stay, self.waiting(work, owed, Wait::Limit, wait.min(left)), reason, told)
+        later(stay, self.waiting(work, owed, Wait::Limit, wait), reason, told)
     }
 
     /// The target is gone for good: its subscription is disabled, which is told before the delivery ends, so that a crash

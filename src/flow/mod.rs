@@ -228,7 +228,8 @@ impl<C: Courier> Flow<C> {
                 // What is ready now is taken first, so that what cannot start shares one parked message.
                 Some(until) => match timeout_at(until, steps.next()).await {
                     Ok(next) => next,
-                    // Many at once are told to let others run: they are not ready, and will be when asked again.
+                    // The set gives way when two steps have used up what a task may do at once. What is ready behind them
+                    // is found when it is asked once more.
                     Err(_elapsed) => {
                         yield_now().await;
                         steps.next().now_or_never().flatten()

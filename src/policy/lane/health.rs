@@ -110,6 +110,11 @@ impl Record {
         self.silent_since.map_or(Duration::ZERO, |since| now.saturating_sub(since.time()))
     }
 
+    /// For how long its health was seen to be what it is: up to the last attempt. Whether that is still so, nobody has asked.
+    pub(super) fn away(&self) -> Duration {
+        self.last_end.time().saturating_sub(self.since.time())
+    }
+
     /// Whether it should have answered by now.
     pub(super) fn is_overdue(&self, now: Duration) -> bool {
         let usual = self.latency().unwrap_or_default();

@@ -147,11 +147,12 @@ impl Lane {
         self.held(world, ask)
     }
 
-    /// A delivery waits because the target is down: by how old it is, or by how long that has been so if that is longer. What
-    /// was away for long will be for a while, and waits of a second at a time would keep the broker busy for nothing.
+    /// A delivery waits because the target is down: by how old it is, or by how long the target was seen to be away if that is
+    /// longer, but not for more than half of the time it has left. What was away for long will be for a while, and waits of a
+    /// second at a time would keep the broker busy for nothing.
     pub(super) fn held(&self, world: &World<'_>, ask: &Ask<'_>) -> Admission {
-        let down_for = world.now.saturating_sub(self.record.since.time());
-        Admission::Park(Park { wait: hold_for(ask.age.max(down_for), world.unit), down: true })
+        let away = self.record.away().min(ask.left / 2);
+        Admission::Park(Park { wait: hold_for(ask.age.max(away), world.unit), down: true })
     }
 
     /// Takes a place in flight, if one may be had now.
@@ -327,11 +328,11 @@ fn least_line_takes(ask: &Ask<'_>, share: Share) -> Option<Duration> {
     (takes <= LEAST_LINE_WORTH).then_some(takes)
 }
 
-/// How long a delivery waits for a target that is down, when it is of this age, or the target is down for so long: half of
-/// that at least and all of it at most, as one hop, from one unit to 256.
+/// How long a delivery waits for a target that is down, when it is so old, or the target was away for so long: half of that
+/// time at least and all of it at most, as one hop, from one unit to 256.
 #[must_use]
-pub fn hold_for(age: Duration, unit: Duration) -> Duration {
-    let half = u32::try_from((age / 2).as_nanos().div_ceil(unit.as_nanos().max(1))).unwrap_or(u32::MAX);
+pub fn hold_for(time: Duration, unit: Duration) -> Duration {
+    let half = u32::try_from((time / 2).as_nanos().div_ceil(unit.as_nanos().max(1))).unwrap_or(u32::MAX);
     unit * half.min(LONGEST_WAIT).next_power_of_two()
 }
 

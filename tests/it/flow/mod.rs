@@ -6,6 +6,7 @@ mod changes;
 mod delivery;
 pub(crate) mod exports;
 mod gone;
+mod hold;
 mod invalid;
 mod lanes;
 mod pause;

@@ -1,6 +1,7 @@
 //! What lanes promise, one by one; `properties` says that no sequence of moves breaks it.
 
 mod edges;
+mod hold;
 mod properties;
 
 use std::num::NonZeroU32;
@@ -324,41 +325,6 @@ fn retry_after_holds_the_lane_for_a_minute_at_most() {
     let wait = parked(lanes.admit(SECOND, &ask(&key)));
     assert!((60 * SECOND..61 * SECOND).contains(&wait), "{wait:?}");
     may_go(&mut lanes, SECOND * 61 + MILLI, &ask(&key));
-}
-
-#[test]
-fn while_a_target_is_down_one_is_its_probe_and_the_others_wait_half_their_age_or_half_of_its_absence() {
-    let (mut lanes, key) = (lanes(), key(1));
-    for n in 1..=5 {
-        let place = go(&mut lanes, SECOND * n, &ask(&key));
-        let health = lanes.finished(SECOND * n, &key, place, Heard::Silence);
-        assert_eq!(health == Health::Down, n == 5);
-    }
-    let now = SECOND * 10;
-    let held = Ask { hold: true, age: SECOND * 100, ..ask(&key) };
-    // One that is new as well: where few events come, nothing else may be there that finds out.
-    let Admission::Go(probe) = lanes.admit(now, &held) else { panic!("the probe") };
-    assert!(probe.is_probe());
-    let back = Ask { came: Came::Back, ..held };
-    assert_eq!(lanes.admit(now, &back), Admission::Park(Park { wait: SECOND * 64, down: true }), "one at a time");
-    lanes.finished(now, &key, probe, Heard::Silence);
-    assert!(!goes(&lanes.admit(now, &back)), "not at once again");
-    let young = Ask { age: Duration::ZERO, ..held };
-    let Admission::Go(probe) = lanes.admit(now + SECOND * 60, &back) else { panic!("the next probe") };
-    // It has been down since the fifth second.
-    for (seconds, wait) in [(20, 16), (60, 32), (2_000, 256)] {
-        let waits = lanes.admit(SECOND * (5 + seconds), &young);
-        assert_eq!(waits, Admission::Park(Park { wait: SECOND * wait, down: true }), "{seconds}");
-    }
-    let now = SECOND * 2_000;
-    lanes.finished(now, &key, probe, Heard::Answer { latency: MILLI, retry_after: None });
-    let Admission::Go(place) = lanes.admit(now + SECOND, &held) else { panic!("it is up") };
-    assert!(!place.is_probe());
-    assert!(
-        [(0, 1), (1, 1), (3, 2), (10, 8), (100, 64), (10_000, 256)]
-            .iter()
-            .all(|(age, wait)| { hold_for(SECOND * *age, SECOND) == SECOND * *wait })
-    );
 }
 
 #[test]
