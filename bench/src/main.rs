@@ -19,6 +19,7 @@ use docrelay_bench::{
     receiver::Control,
     round::{Bench, config_file, stop},
     service::{Folders, await_ready, configuration, free_port},
+    stage::SHARE,
     tracing,
 };
 use tokio::{
@@ -48,6 +49,10 @@ struct Arguments {
     /// Only these cases of isolation.
     #[arg(long, value_delimiter = ',')]
     cases: Vec<Case>,
+    /// The part of the measured capacity that the open loops of the second part ask for. With less, the machine has room for
+    /// what bad targets cost beside.
+    #[arg(long, default_value_t = SHARE, value_parser = share)]
+    share: f64,
     /// Let runs count though their publisher was late: to look for something on a busy machine, not to measure.
     #[arg(long)]
     keep_late: bool,
@@ -81,6 +86,11 @@ enum Part {
     Backlog,
     /// Two targets that are down for a minute.
     Outage,
+}
+
+/// A part of something: above 0, and 1 at most.
+fn share(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|share| *share > 0.0 && *share <= 1.0).ok_or_else(|| "above 0, and 1 at most".to_owned())
 }
 
 impl Arguments {
@@ -117,6 +127,7 @@ impl Arguments {
             rounds: self.rounds.unwrap_or(if self.quick { 2 } else { 5 }),
             quick: self.quick,
             keep_late: self.keep_late,
+            share: self.share,
         }
     }
 

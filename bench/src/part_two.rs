@@ -49,6 +49,8 @@ pub struct Wanted {
     pub quick: bool,
     /// Whether a run counts though its publisher was late.
     pub keep_late: bool,
+    /// The share of the capacity that the open loops ask for.
+    pub share: f64,
 }
 
 /// Runs it all.
@@ -71,6 +73,7 @@ pub async fn run(bench: &mut Bench, wanted: &Wanted) -> Result<()> {
         folders: &bench.folders,
         targets: Targets::start()?,
         capacity: capacity.rate,
+        share: wanted.share,
         quick: wanted.quick,
         keep_late: wanted.keep_late,
     };
@@ -183,6 +186,7 @@ impl Results {
         let mut file = self.file.clone();
         file.insert("quick".to_owned(), stage.quick.into());
         file.insert("keep_late".to_owned(), stage.keep_late.into());
+        file.insert("share".to_owned(), stage.share.into());
         file.insert("rate".to_owned(), stage.rate().into());
         fs::write(stage.folders.output.join("isolation.json"), serde_json::to_string_pretty(&file)? + "\n")?;
         Ok(())

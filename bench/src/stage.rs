@@ -23,7 +23,7 @@ use crate::{
 /// How long the last events are waited for.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// The share of the capacity that the open loop asks for.
+/// The share of the capacity that the open loops ask for if nothing else is said.
 pub const SHARE: f64 = 0.3;
 
 /// Everything that measurements share.
@@ -38,6 +38,8 @@ pub struct Stage<'a> {
     pub targets: Targets,
     /// Deliveries per second in a closed loop, just measured.
     pub capacity: f64,
+    /// The share of it that the open loops ask for.
+    pub share: f64,
     /// Short runs: to see that it works, not to measure.
     pub quick: bool,
     /// Whether a run counts though its publisher was late.
@@ -81,7 +83,7 @@ impl Stage<'_> {
     /// Events per second.
     #[must_use]
     pub fn rate(&self) -> f64 {
-        self.capacity * SHARE
+        self.capacity * self.share
     }
 
     /// The first of two lengths, or the second where it must be quick.
