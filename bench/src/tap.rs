@@ -115,13 +115,15 @@ impl Counted {
             .and_then(|(_, wait)| wait.strip_suffix('s')?.parse().ok())
             .unwrap_or_default();
         let Ok(parked) = Parked::decode(delivery.data.as_slice()) else { return };
-        let Ok(event) = DocumentEvent::decode(parked.event) else { return };
-        for owed in parked.owed {
-            let waited = self.waited.entry((event.id.clone(), owed.subscription_id)).or_default();
-            waited.parked += 1;
-            waited.units += hop;
-            if waited.parked == 1 {
-                waited.first_wait = hop + owed.units_left;
+        for parked in parked.events {
+            let Ok(event) = DocumentEvent::decode(parked.event) else { return };
+            for owed in parked.owed {
+                let waited = self.waited.entry((event.id.clone(), owed.subscription_id)).or_default();
+                waited.parked += 1;
+                waited.units += hop;
+                if waited.parked == 1 {
+                    waited.first_wait = hop + owed.units_left;
+                }
             }
         }
     }

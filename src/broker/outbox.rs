@@ -19,7 +19,7 @@ use super::{
 use crate::{
     backoff::Backoff,
     domain::{
-        DeliveryResult, DocumentEvent, InboxId, InvalidReason, OrganizationId, Parked, SubscriptionDisabled, Timestamp,
+        DeliveryResult, DocumentEvent, InboxId, InvalidReason, OrganizationId, SubscriptionDisabled, Timestamp,
         TraceContext,
     },
     policy::wait::Tier,
@@ -127,13 +127,13 @@ impl BrokerOutbox {
         Self { publisher, names: Arc::new(names) }
     }
 
-    /// Parks a message in a delay queue. A broker that says no is asked again, for as long as it takes.
+    /// Parks a message in a delay queue: what [`codec::encode_parked`] wrote, and the trace it belongs to, if it is one. A
+    /// broker that says no is asked again, for as long as it takes.
     ///
     /// # Errors
     /// When it is too large for any broker, or the service stops.
-    pub async fn park(&self, tier: Tier, parked: &Parked) -> Result<Confirmed, OutboxError> {
-        let body = Bytes::from(codec::encode_parked(parked));
-        let properties = properties(codec::PARKED_TYPE, &parked.trace);
+    pub async fn park(&self, tier: Tier, body: Bytes, trace: &TraceContext) -> Result<Confirmed, OutboxError> {
+        let properties = properties(codec::PARKED_TYPE, trace);
         if body.len() > MAX_MESSAGE_BYTES {
             return Err(OutboxError::TooLarge);
         }

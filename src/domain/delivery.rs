@@ -103,9 +103,9 @@ pub enum Wait {
     Limit,
 }
 
-/// An event with the deliveries it still owes: the message that waits in the broker.
+/// An event with the deliveries it still owes: what waits in the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Parked {
+pub struct ParkedEvent {
     /// The event's bytes as they came.
     pub event: Bytes,
     /// When docrelay first saw the event.

@@ -23,7 +23,7 @@ pub use self::{
     auth::{
         Auth, BadSigningSecret, ClientCredentials, Login, LoginField, MAX_SIGNING_SECRETS, SigningSecret, TokenSource,
     },
-    delivery::{DeliveryId, Owed, Parked, Wait},
+    delivery::{DeliveryId, Owed, ParkedEvent, Wait},
     event::{
         DocumentEvent, DocumentExport, EventName, EventSet, FileFormat, Happening, Rendition, ReviewedBy, Section,
         UnknownEvent,

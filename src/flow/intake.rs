@@ -10,8 +10,8 @@ use crate::{
         codec::{self, Checked, DecodeError, Known},
     },
     domain::{
-        DeliveryId, DeliveryResult, DocumentEvent, FileLink, InvalidReason, Outcome, Owed, Payload, Timestamp,
-        TraceContext, Trial,
+        DeliveryId, DeliveryResult, DocumentEvent, FileLink, InvalidReason, Outcome, Owed, ParkedEvent, Payload,
+        Timestamp, TraceContext, Trial,
     },
     flow::matching,
     payload::{self, RenderError},
@@ -90,23 +90,39 @@ pub(crate) struct Unreadable {
     pub(crate) result: Option<DeliveryResult>,
 }
 
-/// Opens a message: an event owes a delivery to everyone it matches, a parked message owes what it says.
-pub(crate) fn open(
-    source: Source,
+/// Opens an event: it owes a delivery to everyone it matches.
+pub(crate) fn open_event(
     body: &Bytes,
     properties: &Properties,
     snapshot: &Snapshot,
     max_bytes: u64,
     now: Timestamp,
 ) -> Result<Opened, Box<Unreadable>> {
-    let opened = match source {
-        Source::Events => open_event(body, properties, snapshot, max_bytes, now),
-        Source::Due => open_parked(body),
-    };
-    opened.map_err(|error| Box::new(unreadable(source, body, properties, error, now)))
+    event(body, properties, snapshot, max_bytes, now)
+        .map_err(|error| Box::new(unreadable(Source::Events, body, properties, error, now)))
 }
 
-fn open_event(
+/// Opens a parked message: each of its events owes what is said with it. One that cannot be read is set aside without the
+/// others.
+pub(crate) fn open_parked(
+    body: &Bytes,
+    properties: &Properties,
+    now: Timestamp,
+) -> Vec<Result<Opened, Box<Unreadable>>> {
+    let aside = |body: &Bytes, error| Err(Box::new(unreadable(Source::Due, body, properties, error, now)));
+    match codec::decode_parked(body) {
+        Ok(parked) => parked
+            .into_iter()
+            .map(|parked| match codec::decode_event(&parked.event, u64::MAX, Checked::Before) {
+                Ok(event) => Ok(waited(event, parked)),
+                Err(error) => aside(&codec::encode_parked(&parked).into(), error),
+            })
+            .collect(),
+        Err(error) => vec![aside(body, error)],
+    }
+}
+
+fn event(
     body: &Bytes,
     properties: &Properties,
     snapshot: &Snapshot,
@@ -134,10 +150,9 @@ fn open_event(
     Ok(Opened { work, owed })
 }
 
-fn open_parked(body: &Bytes) -> Result<Opened, DecodeError> {
-    let parked = codec::decode_parked(body)?;
+fn waited(event: DocumentEvent, parked: ParkedEvent) -> Opened {
     let work = Work {
-        event: codec::decode_event(&parked.event, u64::MAX, Checked::Before)?,
+        event,
         raw: parked.event,
         first_seen: parked.first_seen,
         fan_out: parked.fan_out,
@@ -146,7 +161,7 @@ fn open_parked(body: &Bytes) -> Result<Opened, DecodeError> {
         trial: None,
         shared: Default::default(),
     };
-    Ok(Opened { work, owed: parked.owed })
+    Opened { work, owed: parked.owed }
 }
 
 fn unreadable(source: Source, body: &Bytes, properties: &Properties, error: DecodeError, now: Timestamp) -> Unreadable {

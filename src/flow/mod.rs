@@ -2,12 +2,14 @@
 //! then, and only then, one ack.
 //!
 //! Reading order: `intake` (what is owed) → `carry` (one delivery) → `decide` (what follows, pure) → `settle` (what is
-//! published). `lanes` says who may send now, `register` what was done before.
+//! published) → `bundle` (what is parked together). `lanes` says who may send now, `register` what was done before.
 
 mod body;
+mod bundle;
 mod carry;
 mod decide;
 mod figures;
+mod gather;
 mod intake;
 mod lanes;
 pub mod matching;
@@ -23,7 +25,8 @@ mod turn;
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+use bytes::Bytes;
+use futures_util::{FutureExt as _, StreamExt as _, future::join_all, stream::FuturesUnordered};
 use tokio::{
     sync::watch,
     task::yield_now,
@@ -35,6 +38,7 @@ pub use self::figures::LaneFigures;
 pub use self::ports::{Courier, Couriers, Directory, Sending};
 pub use self::trial::{TrialRefused, TrialReport, TryOut};
 use self::{
+    bundle::Bundles,
     carry::{Carried, Later},
     intake::{Opened, Work},
     lanes::LaneKeeper,
@@ -43,7 +47,7 @@ use self::{
 };
 use crate::{
     artifacts::ArtifactStore,
-    broker::{Acked, BrokerOutbox, Confirmed, Inbound, Receipt, Source, Standing},
+    broker::{Acked, BrokerOutbox, Confirmed, Inbound, Properties, Receipt, Source, Standing},
     domain::{Owed, Timestamp, now},
     policy::{lane::WindowSizes, share::Share, wait::Tier},
     store::Snapshot,
@@ -98,8 +102,8 @@ pub struct Flow<C> {
     settings: FlowSettings,
     /// How long a new delivery stands in line at most, or waits for a channel.
     patience: Duration,
-    /// When it began: what is parked together is parked at whole multiples of a time since then.
-    epoch: Instant,
+    /// What is about to be parked.
+    bundles: Bundles,
     stop: StopSignals,
     metrics: Metrics,
     /// What came back lately.
@@ -120,6 +124,7 @@ impl<C: Courier> Flow<C> {
         let quick = settings.window.max(1);
         let sizes = WindowSizes { quick, slow: quick.saturating_mul(3), slow_bytes: settings.slow_bytes, lines: quick };
         Self {
+            bundles: Bundles::new(outbox.clone(), settings.delay_unit, stop.draining.clone()),
             outbox,
             courier,
             subscriptions,
@@ -131,7 +136,6 @@ impl<C: Courier> Flow<C> {
             returns: Returns::new(settings.delay_unit),
             settings,
             patience,
-            epoch: Instant::now(),
             stop,
             metrics: Metrics::default(),
         }
@@ -180,20 +184,39 @@ impl<C: Courier> Flow<C> {
             Source::Events => Intake::Events,
             Source::Due => Intake::Due,
         });
-        let (snapshot, max_bytes) = (self.subscriptions.current(), self.settings.max_event_bytes);
-        let span = self.take_in(source, &mut properties);
-        let settled = match intake::open(source, &body, &properties, &snapshot, max_bytes, now()) {
-            Ok(Opened { work, owed }) if owed.is_empty() && source == Source::Events => {
+        let snapshot = self.subscriptions.current();
+        let settled = match source {
+            Source::Events => self.event_came(&body, &mut properties, &snapshot, &receipt).await,
+            Source::Due => Box::pin(self.wait_is_over(&body, &properties, &snapshot, &receipt)).await,
+        };
+        match settled {
+            Some(Settled { proof, stays }) => {
+                let acked = receipt.ack(proof);
+                self.register.answered(&stays, acked);
+            }
+            // Its channel is gone, or the service stops: the broker gives it again.
+            None => receipt.let_go(),
+        }
+    }
+
+    /// What upstream published.
+    async fn event_came(
+        &self,
+        body: &Bytes,
+        properties: &mut Properties,
+        snapshot: &Snapshot,
+        receipt: &Receipt,
+    ) -> Option<Settled> {
+        let span = self.take_in(properties);
+        match intake::open_event(body, properties, snapshot, self.settings.max_event_bytes, now()) {
+            Ok(Opened { work, owed }) if owed.is_empty() => {
                 let settled = Box::pin(self.tell_unsubscribed(&work)).await;
                 let end = settled.as_ref().map(|_| ProcessEnd::Unsubscribed);
                 self.processed(span, Some(&work.event), body.len(), end);
                 settled
             }
             Ok(Opened { work, owed }) => {
-                if source == Source::Due {
-                    self.returns.came_back(work.first_seen);
-                }
-                let settled = self.carry_all(&work, owed, &snapshot, &receipt).await;
+                let settled = self.carry_all(&work, owed, snapshot, receipt).await;
                 let end = settled.as_ref().map(|_| ProcessEnd::Settled(work.fan_out));
                 self.processed(span, Some(&work.event), body.len(), end);
                 settled
@@ -204,15 +227,41 @@ impl<C: Courier> Flow<C> {
                 self.processed(span, None, body.len(), settled.as_ref().map(|_| ProcessEnd::Invalid(reason)));
                 settled
             }
-        };
-        match settled {
-            Some(Settled { proof, stays }) => {
-                let acked = receipt.ack(proof);
-                self.register.answered(&stays, acked);
-            }
-            // Its channel is gone, or the service stops: the broker gives it again.
-            None => receipt.let_go(),
         }
+    }
+
+    /// What comes back from a delay queue: each of its events on its own. It belongs to their spans already.
+    async fn wait_is_over(
+        &self,
+        body: &Bytes,
+        properties: &Properties,
+        snapshot: &Snapshot,
+        receipt: &Receipt,
+    ) -> Option<Settled> {
+        let events = intake::open_parked(body, properties, now()).into_iter().map(async |opened| match opened {
+            Ok(Opened { work, owed }) => {
+                self.returns.came_back(work.first_seen);
+                self.carry_all(&work, owed, snapshot, receipt).await
+            }
+            Err(unreadable) => self.set_aside(*unreadable).await,
+        });
+        let events = join_all(events).await;
+        let left_to_broker = events.iter().any(Option::is_none);
+        let mut all = Settled { proof: Confirmed::nothing_owed(), stays: Vec::with_capacity(events.len()) };
+        for Settled { proof, stays } in events.into_iter().flatten() {
+            all.proof = all.proof.and(&proof);
+            all.stays.extend(stays);
+        }
+        self.unless_left_to_broker(all, left_to_broker)
+    }
+
+    /// What could be settled of a message that is left to the broker is remembered for when it comes again.
+    fn unless_left_to_broker(&self, all: Settled, left_to_broker: bool) -> Option<Settled> {
+        if left_to_broker {
+            self.register.answered(&all.stays, Acked::Stale);
+            return None;
+        }
+        Some(all)
     }
 
     /// Carries every delivery on its own, and parks what must wait. `None` when the message is left to the broker.
@@ -255,12 +304,7 @@ impl<C: Courier> Flow<C> {
                 }
             }
         }
-        if left_to_broker {
-            // What could be settled is remembered for when the message comes again.
-            self.register.answered(&all.stays, Acked::Stale);
-            return None;
-        }
-        Some(all)
+        self.unless_left_to_broker(all, left_to_broker)
     }
 
     async fn step(&self, work: &Work, snapshot: &Snapshot, receipt: &Receipt, task: Task) -> Stepped {

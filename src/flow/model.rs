@@ -29,8 +29,9 @@ use crate::{
     },
     config::BrokerConfig,
     domain::{
-        Answer, Attempt, DeliveryId, DocumentEvent, FailureKind, Happening, HttpTarget, LaneKey, Outcome, RetryPolicy,
-        Secret, State, Subscription, SubscriptionDisabled, SubscriptionId, Target, TargetUrl, Timestamp, now,
+        Answer, Attempt, DeliveryId, DocumentEvent, FailureKind, Happening, HttpTarget, LaneKey, Outcome, ParkedEvent,
+        RetryPolicy, Secret, State, Subscription, SubscriptionDisabled, SubscriptionId, Target, TargetUrl, Timestamp,
+        now,
     },
     store::{Edits, Snapshot},
 };
@@ -205,11 +206,8 @@ impl ModelBroker {
         }
         let wait = published.routing_key().strip_prefix("delay.").and_then(|wait| wait.strip_suffix('s'));
         let wait = Duration::from_secs(wait.expect("only delay queues in this story").parse().unwrap());
-        let parked = codec::decode_parked(&body).unwrap();
-        let event = codec::decode_event(&parked.event, u64::MAX, Checked::NotYet).unwrap();
-        for owed in &parked.owed {
-            let delivery = DeliveryId::of(&event.id, &owed.subscription);
-            if !self.parked.insert((delivery, owed.hop)) {
+        for (delivery, hop) in owed(Source::Due, &body) {
+            if !self.parked.insert((delivery, hop)) {
                 self.doubled.insert(delivery);
             }
         }
@@ -234,9 +232,11 @@ fn owed(source: Source, body: &Bytes) -> Vec<(DeliveryId, u32)> {
             (0..SUBSCRIPTIONS).map(|n| (DeliveryId::of(&event.id, &subscription(n).id), 0)).collect()
         }
         Source::Due => {
-            let parked = codec::decode_parked(body).unwrap();
-            let event = codec::decode_event(&parked.event, u64::MAX, Checked::NotYet).unwrap();
-            parked.owed.iter().map(|owed| (DeliveryId::of(&event.id, &owed.subscription), owed.hop)).collect()
+            let owed = |parked: ParkedEvent| {
+                let event = codec::decode_event(&parked.event, u64::MAX, Checked::NotYet).unwrap();
+                parked.owed.into_iter().map(move |owed| (DeliveryId::of(&event.id, &owed.subscription), owed.hop))
+            };
+            codec::decode_parked(body).unwrap().into_iter().flat_map(owed).collect()
         }
     }
 }
@@ -515,7 +515,7 @@ fn subscription(n: usize) -> Subscription {
     }
 }
 
-fn names() -> Names {
+pub(super) fn names() -> Names {
     let config = BrokerConfig {
         url: Secret::default(),
         ca_file: None,

@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use tokio::time::sleep;
 
 use super::{
     Flow, Settled, age,
@@ -20,8 +19,8 @@ use crate::{
         outbox::{MAX_MESSAGE_BYTES, Made},
     },
     domain::{
-        Answer, Attempt, DeliveryId, DeliveryResult, FailureKind, InvalidReason, Outcome, Owed, Parked, Subscription,
-        SubscriptionDisabled, Timestamp, now,
+        Answer, Attempt, DeliveryId, DeliveryResult, FailureKind, InvalidReason, Outcome, Owed, ParkedEvent,
+        Subscription, SubscriptionDisabled, Timestamp, now,
     },
     policy::wait::{self, Hop, Tier},
 };
@@ -31,12 +30,6 @@ const LIST_BYTES: usize = 3 * 1024 * 1024;
 
 /// What one owed delivery takes in that list, at most: two ids' worth of text and a few numbers.
 const OWED_BYTES: usize = 160;
-
-/// How long what is to be parked gathers, at most: long beside what the broker takes to write.
-const TOGETHER: Duration = Duration::from_millis(20);
-
-/// It is short beside the shortest wait too: this part of it.
-const TOGETHER_PART: u32 = 50;
 
 /// What is to be told upstream about a delivery.
 #[derive(Debug)]
@@ -145,15 +138,14 @@ impl<C: Courier> Flow<C> {
 
     /// Parks deliveries together, then tells of each what is to be told. `None` when the service stops meanwhile.
     pub(super) async fn park(&self, work: &Work, tier: Tier, group: Vec<Later>) -> Option<Vec<(StayKey, Confirmed)>> {
-        let parked = Parked {
+        let parked = ParkedEvent {
             event: work.raw.clone(),
             first_seen: work.first_seen,
             fan_out: work.fan_out,
             trace: work.context().clone(),
             owed: group.iter().map(|later| later.owed.clone()).collect(),
         };
-        self.until_parks_leave().await;
-        let proof = match self.outbox.park(tier, &parked).await {
+        let proof = match self.bundles.park(tier, &parked).await {
             Ok(proof) => proof,
             Err(OutboxError::Closed) => return None,
             Err(OutboxError::TooLarge) => return Box::pin(self.too_large_to_park(work, group)).await,
@@ -171,17 +163,6 @@ impl<C: Courier> Flow<C> {
             .await
             .into_iter()
             .collect()
-    }
-
-    /// What waits is in no hurry: it is parked together with all that comes within [`TOGETHER`]. The broker writes many at
-    /// once nearly as fast as one, and others' events find it free in between.
-    async fn until_parks_leave(&self) {
-        let together = TOGETHER.min(self.settings.delay_unit / TOGETHER_PART);
-        let left = wait::until_next(self.epoch.elapsed(), together);
-        tokio::select! {
-            () = sleep(left) => {}
-            () = self.stop.draining.cancelled() => {}
-        }
     }
 
     /// A delivery is parked: tells of its failed attempt, if it made one.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Flow, intake::Work, ports::Courier};
 use crate::{
-    broker::{Confirmed, OutboxError, Properties, Source, outbox::Made},
+    broker::{Confirmed, OutboxError, Properties, outbox::Made},
     domain::{
         Attempt, DeliveryId, DeliveryResult, DocumentEvent, Outcome, Owed, Subscription, SubscriptionDisabled,
         TraceContext, now,
@@ -22,13 +22,9 @@ pub(super) struct Seen {
 
 impl<C: Courier> Flow<C> {
     /// An event comes in: if it is recorded, what belongs to it from here on belongs to its span. If it is not, its context
-    /// says so, whatever upstream does. What comes back from a delay queue belongs to the span of its event already.
-    pub(super) fn take_in(&self, source: Source, properties: &mut Properties) -> Option<Begun> {
-        let begun = match source {
-            Source::Events => self.tracer.take_in(&properties.trace, now()),
-            Source::Due => return None,
-        };
-        let Some(begun) = begun else {
+    /// says so, whatever upstream does.
+    pub(super) fn take_in(&self, properties: &mut Properties) -> Option<Begun> {
+        let Some(begun) = self.tracer.take_in(&properties.trace, now()) else {
             if self.tracer.is_on() {
                 properties.trace.clear_sampled();
             }

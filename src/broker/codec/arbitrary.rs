@@ -7,7 +7,7 @@ use proptest::{collection::vec, option, prelude::*, sample::select, strategy::St
 
 use crate::domain::{
     BadId, DeliveryId, DeliveryResult, DocumentEvent, DocumentExport, EventName, FailureKind, FileFormat, Happening,
-    InvalidReason, Outcome, Owed, Parked, Rendition, ReviewedBy, Section, SubscriptionDisabled, SubscriptionId,
+    InvalidReason, Outcome, Owed, ParkedEvent, Rendition, ReviewedBy, Section, SubscriptionDisabled, SubscriptionId,
     Timestamp, TraceContext, Wait,
 };
 
@@ -110,11 +110,17 @@ fn owed() -> impl Strategy<Value = Owed> {
     )
 }
 
-pub(super) fn parked() -> impl Strategy<Value = Parked> {
+pub(super) fn parked() -> impl Strategy<Value = ParkedEvent> {
     let trace = (option::of("[0-9a-f-]{1,55}"), option::of("[a-z=,]{1,20}"))
         .prop_map(|(traceparent, tracestate)| TraceContext { traceparent, tracestate });
     (vec(any::<u8>(), 0..200), timestamp(), any::<u32>(), trace, vec(owed(), 1..5)).prop_map(
-        |(event, first_seen, fan_out, trace, owed)| Parked { event: event.into(), first_seen, fan_out, trace, owed },
+        |(event, first_seen, fan_out, trace, owed)| ParkedEvent {
+            event: event.into(),
+            first_seen,
+            fan_out,
+            trace,
+            owed,
+        },
     )
 }
 

@@ -1,24 +1,31 @@
-//! Parked messages: an event with what it owes. Only docrelay itself reads and writes them.
+//! Parked messages: events with what they owe. Only docrelay itself reads and writes them.
 
 use bytes::Bytes;
 use prost::Message as _;
 
 use super::{super::wire, DecodeError, PARKED_TYPE, error, required, timestamp, wire_timestamp};
-use crate::domain::{InvalidReason, Owed, Parked, TraceContext, Wait};
+use crate::domain::{InvalidReason, Owed, ParkedEvent, TraceContext, Wait};
 
-/// Reads a parked message.
+/// Reads a parked message: at least one event.
 ///
 /// # Errors
 /// Says what is wrong and in which field. Only a defect, or somebody else's message, gets here.
-pub fn decode_parked(body: &Bytes) -> Result<Parked, DecodeError> {
+pub fn decode_parked(body: &Bytes) -> Result<Vec<ParkedEvent>, DecodeError> {
     let wire = wire::Parked::decode(body.clone())
         .map_err(|cause| error(InvalidReason::Undecodable, "message", format!("not a {PARKED_TYPE}: {cause}")))?;
+    if wire.events.is_empty() {
+        return Err(error(InvalidReason::MissingField, "events", "must hold at least one event"));
+    }
+    wire.events.into_iter().map(event).collect()
+}
+
+fn event(wire: wire::ParkedEvent) -> Result<ParkedEvent, DecodeError> {
     let first_seen = wire.first_seen.as_ref();
     let first_seen = first_seen.ok_or_else(|| error(InvalidReason::MissingField, "first_seen", "must be given"))?;
     if wire.owed.is_empty() {
         return Err(error(InvalidReason::MissingField, "owed", "must name at least one delivery"));
     }
-    Ok(Parked {
+    Ok(ParkedEvent {
         event: wire.event,
         first_seen: timestamp("first_seen", first_seen)?,
         fan_out: wire.fan_out,
@@ -49,9 +56,9 @@ fn owed(wire: &wire::Owed) -> Result<Owed, DecodeError> {
     })
 }
 
-/// Writes a parked message.
+/// Writes a parked message of one event. Several, one after another, are one message that holds the events of all.
 #[must_use]
-pub fn encode_parked(parked: &Parked) -> Vec<u8> {
+pub fn encode_parked(parked: &ParkedEvent) -> Vec<u8> {
     let owed = parked.owed.iter().map(|owed| wire::Owed {
         subscription_id: owed.subscription.as_str().to_owned(),
         attempts: owed.attempts,
@@ -66,43 +73,50 @@ pub fn encode_parked(parked: &Parked) -> Vec<u8> {
         deferred_told: owed.deferred_told,
         waiting_since: owed.waiting_since.map(wire_timestamp),
     });
-    wire::Parked {
+    let event = wire::ParkedEvent {
         event: parked.event.clone(),
         first_seen: Some(wire_timestamp(parked.first_seen)),
         fan_out: parked.fan_out,
         traceparent: parked.trace.traceparent.clone().unwrap_or_default(),
         tracestate: parked.trace.tracestate.clone().unwrap_or_default(),
         owed: owed.collect(),
-    }
-    .encode_to_vec()
+    };
+    wire::Parked { events: vec![event] }.encode_to_vec()
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use proptest::{collection::vec, prelude::*};
 
     use super::{super::arbitrary, *};
 
     proptest! {
         #[test]
-        fn a_parked_message_is_read_as_it_was_written(parked in arbitrary::parked()) {
-            prop_assert_eq!(decode_parked(&encode_parked(&parked).into()), Ok(parked));
+        fn parked_messages_are_read_as_they_were_written_also_one_after_another(
+            parked in vec(arbitrary::parked(), 1..4)
+        ) {
+            let body: Vec<_> = parked.iter().flat_map(encode_parked).collect();
+            prop_assert_eq!(decode_parked(&body.into()), Ok(parked));
         }
 
         #[test]
-        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..400)) {
             drop(decode_parked(&bytes.into()));
         }
     }
 
-    fn wire() -> wire::Parked {
-        wire::Parked {
+    fn wire() -> wire::ParkedEvent {
+        wire::ParkedEvent {
             event: Bytes::from_static(b"event"),
             first_seen: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 }),
             fan_out: 1,
             owed: vec![wire::Owed { subscription_id: "erp".to_owned(), ..wire::Owed::default() }],
-            ..wire::Parked::default()
+            ..wire::ParkedEvent::default()
         }
+    }
+
+    fn message(events: Vec<wire::ParkedEvent>) -> Bytes {
+        wire::Parked { events }.encode_to_vec().into()
     }
 
     fn owing(subscription_id: &str) -> Vec<wire::Owed> {
@@ -113,23 +127,30 @@ mod tests {
     fn a_bad_parked_message_names_its_field() {
         let out_of_range = Some(prost_types::Timestamp { seconds: 0, nanos: -1 });
         let table = [
-            (wire::Parked { first_seen: None, ..wire() }, InvalidReason::MissingField, "first_seen"),
-            (wire::Parked { first_seen: out_of_range, ..wire() }, InvalidReason::Undecodable, "first_seen"),
-            (wire::Parked { owed: Vec::new(), ..wire() }, InvalidReason::MissingField, "owed"),
-            (wire::Parked { owed: owing(""), ..wire() }, InvalidReason::MissingField, "owed.subscription_id"),
-            (wire::Parked { owed: owing(&"x".repeat(65)), ..wire() }, InvalidReason::TooLong, "owed.subscription_id"),
+            (wire::ParkedEvent { first_seen: None, ..wire() }, InvalidReason::MissingField, "first_seen"),
+            (wire::ParkedEvent { first_seen: out_of_range, ..wire() }, InvalidReason::Undecodable, "first_seen"),
+            (wire::ParkedEvent { owed: Vec::new(), ..wire() }, InvalidReason::MissingField, "owed"),
+            (wire::ParkedEvent { owed: owing(""), ..wire() }, InvalidReason::MissingField, "owed.subscription_id"),
+            (
+                wire::ParkedEvent { owed: owing(&"x".repeat(65)), ..wire() },
+                InvalidReason::TooLong,
+                "owed.subscription_id",
+            ),
         ];
         for (wire, reason, field) in table {
-            let error = decode_parked(&wire.encode_to_vec().into()).unwrap_err();
+            let error = decode_parked(&message(vec![self::wire(), wire])).unwrap_err();
             assert_eq!((error.reason, error.field.as_str()), (reason, field), "{error}");
         }
+        let error = decode_parked(&message(Vec::new())).unwrap_err();
+        assert_eq!((error.reason, error.field.as_str()), (InvalidReason::MissingField, "events"), "{error}");
         assert_eq!(decode_parked(&Bytes::from_static(b"\xff")).unwrap_err().reason, InvalidReason::Undecodable);
     }
 
     #[test]
     fn an_error_or_a_wait_that_a_newer_version_invented_does_not_lose_the_delivery() {
         let owed = wire::Owed { wait: 99, last_error: "solar_flare".to_owned(), ..owing("erp").remove(0) };
-        let parked = decode_parked(&wire::Parked { owed: vec![owed], ..wire() }.encode_to_vec().into()).unwrap();
-        assert_eq!(parked.owed.first().map(|owed| (owed.wait, owed.last_error)), Some((Wait::Limit, None)));
+        let parked = decode_parked(&message(vec![wire::ParkedEvent { owed: vec![owed], ..wire() }])).unwrap();
+        let owed = parked.first().and_then(|event| event.owed.first()).unwrap();
+        assert_eq!((owed.wait, owed.last_error), (Wait::Limit, None));
     }
 }

@@ -12,7 +12,7 @@ use super::super::{
     outbox::{self, Origin, headers},
     topology::Names,
 };
-use crate::domain::{DeliveryResult, DocumentEvent, InvalidReason, Parked};
+use crate::domain::{DeliveryResult, DocumentEvent, InvalidReason, ParkedEvent};
 
 /// A message that was set aside, by docrelay or by the broker.
 #[derive(Debug, Clone)]
@@ -48,8 +48,8 @@ pub struct Letter {
 pub enum Content {
     /// A document event.
     Event(DocumentEvent),
-    /// A parked message, and its event if that can be read.
-    Parked(Parked, Option<DocumentEvent>),
+    /// A parked message: what waits in it, each with its event if that can be read.
+    Parked(Vec<(ParkedEvent, Option<DocumentEvent>)>),
     /// A result.
     Result(Box<DeliveryResult>),
     /// None of them.
@@ -89,8 +89,8 @@ impl Letter {
         let event = |body: &Bytes| codec::decode_event(body, u64::MAX, Checked::Before).ok();
         let content = match self.origin {
             Some(Origin::Due) => codec::decode_parked(&self.body).ok().map(|parked| {
-                let inner = event(&parked.event);
-                Content::Parked(parked, inner)
+                let opened = |parked: ParkedEvent| (event(&parked.event), parked);
+                Content::Parked(parked.into_iter().map(opened).map(|(event, parked)| (parked, event)).collect())
             }),
             Some(Origin::Results) => {
                 codec::decode_result(&self.body).ok().map(|result| Content::Result(Box::new(result)))
@@ -145,9 +145,10 @@ impl Content {
     #[must_use]
     pub fn organization(&self) -> Option<String> {
         match self {
-            Self::Event(event) | Self::Parked(_, Some(event)) => Some(event.organization.to_string()),
+            Self::Event(event) => Some(event.organization.to_string()),
+            Self::Parked(parked) => parked.iter().find_map(|(_, event)| Some(event.as_ref()?.organization.to_string())),
             Self::Result(result) => Some(result.organization.to_string()),
-            Self::Parked(_, None) | Self::Unreadable => None,
+            Self::Unreadable => None,
         }
     }
 }

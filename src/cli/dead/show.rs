@@ -32,15 +32,17 @@ pub(super) fn whole(letter: &Letter) -> String {
     }
     match letter.content() {
         Content::Event(it) => event(&mut lines, &it),
-        Content::Parked(parked, inner) => {
-            line(&mut lines, "first seen", &parked.first_seen.to_rfc3339());
-            for owed in &parked.owed {
-                let last = owed.last_error.map_or("-", |error| error.as_str());
-                let owes = format!("{} after {} attempts, last error {last}", owed.subscription, owed.attempts);
-                line(&mut lines, "owes", &owes);
-            }
-            if let Some(inner) = inner {
-                event(&mut lines, &inner);
+        Content::Parked(waiting) => {
+            for (parked, inner) in waiting {
+                line(&mut lines, "first seen", &parked.first_seen.to_rfc3339());
+                for owed in &parked.owed {
+                    let last = owed.last_error.map_or("-", |error| error.as_str());
+                    let owes = format!("{} after {} attempts, last error {last}", owed.subscription, owed.attempts);
+                    line(&mut lines, "owes", &owes);
+                }
+                if let Some(inner) = inner {
+                    event(&mut lines, &inner);
+                }
             }
         }
         Content::Result(result) => {

@@ -2,6 +2,7 @@
 
 mod api;
 mod auth;
+mod bundles;
 mod changes;
 mod delivery;
 pub(crate) mod exports;

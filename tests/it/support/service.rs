@@ -256,9 +256,13 @@ impl Surroundings {
                     continue;
                 }
                 let body = Bytes::from(message.delivery.data);
-                let event =
-                    if queue == &names.events_queue { body } else { codec::decode_parked(&body).unwrap().event };
-                unacked.insert(codec::decode_event(&event, u64::MAX, Checked::Before).unwrap().id);
+                let events = if queue == &names.events_queue {
+                    vec![body]
+                } else {
+                    codec::decode_parked(&body).unwrap().into_iter().map(|parked| parked.event).collect()
+                };
+                let id = |event| codec::decode_event(&event, u64::MAX, Checked::Before).unwrap().id;
+                unacked.extend(events.into_iter().map(id));
             }
         }
         // Everything that was looked at goes back.

@@ -36,6 +36,8 @@ fn what_is_held_waits_by_its_age_or_by_how_long_the_target_was_seen_to_be_away()
         assert_eq!(waits(&mut lanes, Ask { age: SECOND * 10_000, ..new }), 256);
         assert_eq!(waits(&mut lanes, Ask { left: SECOND * 20, ..new }), wait.min(8), "it has a chance before its end");
     }
+    // Whoever stood in line before it was down, too.
+    assert_eq!(parked(lanes.leave(SECOND * 505, &new)).as_secs(), 256);
     // For minutes nobody asked it: it may be back for long. One finds out, and what comes meanwhile waits as it did before.
     let mut lanes = self::lanes();
     is_down(&mut lanes, &key);

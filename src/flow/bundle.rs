@@ -1,0 +1,303 @@
+//! What is about to be parked gathers for a moment, and leaves together: the broker writes and syncs once for many.
+//!
+//! Events that owe to the same subscriptions and wait in the same delay queue share one message. They come back together,
+//! and it is acked when all of them are settled: whatever is one subscription's fault keeps nobody else's.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, Shared},
+};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::gather::Gathering;
+use crate::{
+    broker::{BrokerOutbox, Confirmed, OutboxError, codec, outbox::MAX_MESSAGE_BYTES},
+    domain::{ParkedEvent, SubscriptionId, TraceContext},
+    policy::wait::Tier,
+};
+
+/// So many events share a message at most: after a crash the deliveries of all are made again.
+const MOST_EVENTS: usize = 16;
+
+/// A message of several events is no larger than this.
+const MOST_BYTES: usize = 64 * 1024;
+
+/// An event that owes to more subscriptions than this has a message of its own: hardly another one owes to the same.
+const MOST_SUBSCRIPTIONS: usize = 4;
+
+/// What is about to be parked. One for each process.
+#[derive(Debug)]
+pub(super) struct Bundles {
+    outbox: BrokerOutbox,
+    draining: CancellationToken,
+    epoch: Instant,
+    open: Mutex<Open>,
+}
+
+/// What an event must share to share a message.
+type Key = (Tier, Vec<SubscriptionId>);
+
+/// The end of a bundle, for everyone who has something in it: whoever waits for it, moves it on.
+type Left = Shared<BoxFuture<'static, Result<Confirmed, OutboxError>>>;
+
+#[derive(Debug)]
+struct Open {
+    gathering: Gathering,
+    bundles: HashMap<Key, Bundle>,
+    /// When the last of them leaves.
+    until: Instant,
+}
+
+/// One message that is about to be published.
+#[derive(Debug)]
+struct Bundle {
+    content: Arc<Mutex<Option<Content>>>,
+    left: Left,
+}
+
+#[derive(Debug)]
+struct Content {
+    events: usize,
+    body: Vec<u8>,
+    /// Of the only event.
+    trace: TraceContext,
+}
+
+impl Bundles {
+    /// Nothing is about to be parked. What is leaves for `outbox`, in waits of at least one `unit`; at once when `draining`.
+    pub(super) fn new(outbox: BrokerOutbox, unit: Duration, draining: CancellationToken) -> Self {
+        let now = Instant::now();
+        let open = Open { gathering: Gathering::new(unit), bundles: HashMap::new(), until: now };
+        Self { outbox, draining, epoch: now, open: Mutex::new(open) }
+    }
+
+    /// Parks an event, in a moment.
+    ///
+    /// # Errors
+    /// When it is too large for any broker, or the service stops.
+    pub(super) async fn park(&self, tier: Tier, parked: &ParkedEvent) -> Result<Confirmed, OutboxError> {
+        let content = Content { events: 1, body: codec::encode_parked(parked), trace: parked.trace.clone() };
+        if content.body.len() > MAX_MESSAGE_BYTES {
+            return Err(OutboxError::TooLarge);
+        }
+        let key = (parked.owed.len() <= MOST_SUBSCRIPTIONS)
+            .then(|| (tier, parked.owed.iter().map(|owed| owed.subscription.clone()).collect()));
+        let left = self.add(tier, key, content);
+        left.await
+    }
+
+    /// Puts it with others if they are of its kind and have room, or opens a bundle.
+    fn add(&self, tier: Tier, key: Option<Key>, mut content: Content) -> Left {
+        let now = Instant::now();
+        let mut open = lock(&self.open);
+        if open.until <= now {
+            open.bundles.clear();
+        }
+        if let Some(bundle) = key.as_ref().and_then(|key| open.bundles.get(key)) {
+            match bundle.take_in(content) {
+                Ok(()) => return bundle.left.clone(),
+                Err(no_room) => content = no_room,
+            }
+        }
+        let leaves_at = now + open.gathering.wait(now - self.epoch);
+        open.until = open.until.max(leaves_at);
+        let content = Arc::new(Mutex::new(Some(content)));
+        let left = self.leave(tier, leaves_at, Arc::clone(&content));
+        if let Some(key) = key {
+            open.bundles.insert(key, Bundle { content, left: left.clone() });
+        }
+        left
+    }
+
+    fn leave(&self, tier: Tier, at: Instant, content: Arc<Mutex<Option<Content>>>) -> Left {
+        let (outbox, draining) = (self.outbox.clone(), self.draining.clone());
+        async move {
+            tokio::select! {
+                () = sleep_until(at) => {}
+                () = draining.cancelled() => {}
+            }
+            let taken = lock(&content).take();
+            let Some(Content { body, trace, .. }) = taken else { return Err(OutboxError::Closed) };
+            outbox.park(tier, body.into(), &trace).await
+        }
+        .boxed()
+        .shared()
+    }
+}
+
+impl Bundle {
+    /// Gives back what finds no room, or comes too late.
+    fn take_in(&self, more: Content) -> Result<(), Content> {
+        let mut content = lock(&self.content);
+        let Some(all) = content.as_mut() else { return Err(more) };
+        if all.events + more.events > MOST_EVENTS || all.body.len() + more.body.len() > MOST_BYTES {
+            return Err(more);
+        }
+        all.events += more.events;
+        all.body.extend_from_slice(&more.body);
+        all.trace = TraceContext::default();
+        Ok(())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures_util::future::join_all;
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::{
+        broker::{
+            PublishError, Standing,
+            model::{Publications, publisher},
+        },
+        domain::{Owed, now},
+        flow::model::names,
+    };
+
+    const UNIT: Duration = Duration::from_secs(1);
+
+    struct Parking {
+        bundles: Bundles,
+        publications: Publications,
+        draining: CancellationToken,
+        _standing: watch::Sender<Standing>,
+    }
+
+    fn parking() -> Parking {
+        let (standing, seen) = watch::channel(Standing::Open);
+        let (publisher, publications) = publisher(seen);
+        let draining = CancellationToken::new();
+        let bundles = Bundles::new(BrokerOutbox::new(publisher, names()), UNIT, draining.clone());
+        Parking { bundles, publications, draining, _standing: standing }
+    }
+
+    fn tier(number: usize) -> Tier {
+        Tier::all().nth(number).unwrap()
+    }
+
+    fn event(owed: &[&str], bytes: usize) -> ParkedEvent {
+        ParkedEvent {
+            event: Bytes::from(vec![7; bytes]),
+            first_seen: now(),
+            fan_out: 1,
+            trace: TraceContext { traceparent: Some("00-aa-bb-01".to_owned()), tracestate: None },
+            owed: owed.iter().map(|id| Owed::first(id.parse().unwrap())).collect(),
+        }
+    }
+
+    type Parked = Vec<Result<Confirmed, OutboxError>>;
+
+    /// Parks them all at once; gives what each was told, and how many events each message held, largest first.
+    async fn park(
+        parking: &mut Parking,
+        events: &[(Tier, ParkedEvent)],
+        told: Result<Confirmed, PublishError>,
+    ) -> (Parked, Vec<usize>) {
+        let Parking { bundles, publications, .. } = parking;
+        let mut held = Vec::new();
+        let answer = async {
+            loop {
+                let published = publications.next().await.unwrap();
+                held.push(codec::decode_parked(&published.body()).unwrap().len());
+                published.answer(told.clone());
+            }
+        };
+        let parked = tokio::select! {
+            parked = join_all(events.iter().map(|(tier, event)| bundles.park(*tier, event))) => parked,
+            () = answer => unreachable!("publishing has no end"),
+        };
+        held.sort_by(|a, b| b.cmp(a));
+        (parked, held)
+    }
+
+    async fn held(events: &[(Tier, ParkedEvent)]) -> Vec<usize> {
+        park(&mut parking(), events, Ok(Confirmed::nothing_owed())).await.1
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn events_that_owe_to_the_same_and_wait_as_long_share_a_message() {
+        let (first, second) = (tier(0), tier(1));
+        let events = [
+            (first, event(&["a"], 9)),
+            (first, event(&["b"], 9)),
+            (first, event(&["a"], 5)),
+            (second, event(&["a"], 9)),
+            (first, event(&["a", "b"], 9)),
+            (first, event(&["a"], 9)),
+        ];
+        assert_eq!(held(&events).await, [3, 1, 1, 1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_holds_sixteen_events_or_64_kib_and_one_that_owes_to_many_has_its_own() {
+        let many = vec![(tier(0), event(&["a"], 9)); 35];
+        assert_eq!(held(&many).await, [16, 16, 3]);
+        let large = vec![(tier(0), event(&["a"], 30 * 1024)); 3];
+        assert_eq!(held(&large).await, [2, 1]);
+        let subscriptions = ["a", "b", "c", "d", "e"];
+        assert_eq!(held(&vec![(tier(0), event(&subscriptions[..4], 9)); 2]).await, [2]);
+        assert_eq!(held(&vec![(tier(0), event(&subscriptions, 9)); 2]).await, [1, 1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_becomes_of_a_message_becomes_of_all_that_is_in_it() {
+        let events = vec![(tier(0), event(&["a"], 9)); 3];
+        let (parked, _) = park(&mut parking(), &events, Ok(Confirmed::in_a_model(true))).await;
+        assert!(parked.iter().all(|it| it.as_ref().is_ok_and(Confirmed::may_be_repeated)), "{parked:?}");
+        let (parked, _) = park(&mut parking(), &events, Err(PublishError::Closed)).await;
+        assert!(parked.iter().all(|it| matches!(it, Err(OutboxError::Closed))), "{parked:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_too_large_is_refused_and_holds_up_nothing() {
+        let events = [(tier(0), event(&["a"], 9)), (tier(0), event(&["a"], MAX_MESSAGE_BYTES))];
+        let (parked, held) = park(&mut parking(), &events, Ok(Confirmed::nothing_owed())).await;
+        assert!(matches!(parked[..], [Ok(_), Err(OutboxError::TooLarge)]), "{parked:?}");
+        assert_eq!(held, [1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_leaves_after_100_ms_and_at_once_when_the_service_stops() {
+        let (mut parking, events) = (parking(), [(tier(0), event(&["a"], 9))]);
+        let fine = || Ok(Confirmed::nothing_owed());
+        let begun = Instant::now();
+        park(&mut parking, &events, fine()).await;
+        assert_eq!(begun.elapsed().as_millis(), 100);
+        let stop = parking.draining.clone();
+        let (_, ()) = tokio::join!(park(&mut parking, &events, fine()), async {
+            sleep_until(begun + Duration::from_millis(130)).await;
+            stop.cancel();
+        });
+        assert_eq!(begun.elapsed().as_millis(), 130, "what waited is cut short");
+        park(&mut parking, &events, fine()).await;
+        assert_eq!(begun.elapsed().as_millis(), 130, "and nothing waits after it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_no_longer_keeps_nobody_else() {
+        let mut parking = parking();
+        let events = vec![(tier(0), event(&["a"], 9)); 2];
+        let (tier, leaves_early) = &events[0];
+        {
+            let first = parking.bundles.park(*tier, leaves_early);
+            let waited = tokio::time::timeout(Duration::from_millis(10), first).await;
+            assert!(waited.is_err(), "it has opened the message, and is gone");
+        }
+        let (parked, held) = park(&mut parking, &events, Ok(Confirmed::nothing_owed())).await;
+        assert!(parked.iter().all(Result::is_ok), "{parked:?}");
+        assert_eq!(held, [3], "what was said once is not taken back: at least once");
+    }
+}

@@ -1,0 +1,105 @@
+//! What waits for the same shares a message in the broker, and nothing else.
+
+use docrelay::{
+    broker::{codec, outbox::headers},
+    domain::{Outcome, Owed, ParkedEvent, TraceContext, now},
+    policy::wait::Tier,
+};
+use lapin::{
+    BasicProperties, Channel,
+    message::Delivery,
+    options::{BasicGetOptions, BasicPublishOptions, QueueBindOptions, QueueDeclareOptions},
+    types::{AMQPValue, FieldTable},
+};
+
+use crate::support::{
+    receiver::{Receiver, Recorded, Reply},
+    service::{GENEROUS, Surroundings, event, subscription},
+};
+
+/// A queue that gets a copy of all that is parked.
+async fn copies(surroundings: &Surroundings, channel: &Channel) -> String {
+    let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+    let queue = channel.queue_declare("".into(), options, FieldTable::default()).await.unwrap().name().clone();
+    let names = &surroundings.topology.names;
+    for tier in Tier::all() {
+        let (exchange, key) = (names.park_exchange.as_str(), names.delay_key(tier));
+        let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+        channel.queue_bind(queue.clone(), exchange.into(), key.into(), options, arguments).await.unwrap();
+    }
+    queue.to_string()
+}
+
+async fn all_of(channel: &Channel, queue: &str) -> Vec<Delivery> {
+    let mut all = Vec::new();
+    while let Some(message) = channel.basic_get(queue.into(), BasicGetOptions::default()).await.unwrap() {
+        all.push(message.delivery);
+    }
+    all
+}
+
+#[tokio::test]
+async fn what_one_target_refuses_is_parked_in_few_messages_and_each_is_tried_again_once() {
+    const EVENTS: usize = 60;
+    let second_time_lucky = |request: &Recorded| Reply::status(if request.attempt() == 1 { 500 } else { 200 });
+    let (erp, crm) = (Receiver::scripted(second_time_lucky).await, Receiver::scripted(second_time_lucky).await);
+    let surroundings = Surroundings::with(&[("BROKER__DELAY_UNIT", "1s"), ("DELIVERY__BACKOFF", "1s")]).await;
+    surroundings.subscribe(&[subscription("erp", &erp.url("/")), subscription("crm", &crm.url("/"))]);
+    let (_connection, channel) = surroundings.channel().await;
+    let copies = copies(&surroundings, &channel).await;
+    let service = surroundings.start().await;
+    let events: Vec<_> = (0..EVENTS).map(|number| event(&format!("evt-{number}"))).collect();
+    surroundings.publish_all(&events).await;
+    surroundings.results.wait_for_finals(2 * EVENTS, GENEROUS).await;
+
+    let parked = all_of(&channel, &copies).await;
+    let waited: Vec<_> = parked.iter().map(|it| codec::decode_parked(&it.data.clone().into()).unwrap()).collect();
+    let deliveries = waited.iter().flatten().flat_map(|event| &event.owed).count();
+    assert_eq!(deliveries, 2 * EVENTS, "each waited once");
+    let shared = waited.iter().filter(|events| events.len() > 1).count();
+    assert!(shared > 0 && parked.len() < EVENTS, "{shared} of {} messages hold more than one event", parked.len());
+    let owes = |event: &ParkedEvent| event.owed.iter().map(|owed| owed.subscription.clone()).collect::<Vec<_>>();
+    assert!(waited.iter().all(|events| events.iter().all(|event| owes(event) == owes(&events[0]))), "{waited:#?}");
+
+    let results = surroundings.results.distinct();
+    let told = |outcome, attempt| results.iter().filter(|it| (it.outcome, it.attempt) == (outcome, attempt)).count();
+    assert_eq!((told(Outcome::AttemptFailed, 1), told(Outcome::Delivered, 2)), (2 * EVENTS, 2 * EVENTS));
+    surroundings.end(service, &[(&erp, 2 * EVENTS), (&crm, 2 * EVENTS)]).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_set_aside_without_those_that_waited_with_it() {
+    let receiver = Receiver::ok().await;
+    let surroundings = Surroundings::new().await;
+    surroundings.subscribe(&[subscription("erp", &receiver.url("/"))]);
+    let waiting = |event: Vec<u8>| {
+        codec::encode_parked(&ParkedEvent {
+            event: event.into(),
+            first_seen: now(),
+            fan_out: 1,
+            trace: TraceContext::default(),
+            owed: vec![Owed::first("erp".parse().unwrap())],
+        })
+    };
+    let [first, second] = ["evt-1", "evt-2"].map(|id| waiting(codec::encode_event(&event(id))));
+    let unreadable = waiting(b"\xff\xff".to_vec());
+    let service = surroundings.start().await;
+    let (_connection, channel) = surroundings.channel().await;
+    let names = &surroundings.topology.names;
+    let key = names.delay_key(Tier::all().next().unwrap());
+    let properties = BasicProperties::default().with_type(codec::PARKED_TYPE.into());
+    let (body, options) = ([first, unreadable.clone(), second].concat(), BasicPublishOptions::default());
+    let exchange = names.park_exchange.as_str();
+    channel.basic_publish(exchange.into(), key.into(), options, &body, properties).await.unwrap().await.unwrap();
+
+    let letter = surroundings.dead_letter().await;
+    assert_eq!(letter.data, unreadable, "what can be published again, and nothing else");
+    let header = |name: &str| letter.properties.headers().as_ref().unwrap().inner()[name].clone();
+    assert_eq!(header(headers::REASON), AMQPValue::LongString("undecodable".into()));
+    assert_eq!(header(headers::ORIGIN), AMQPValue::LongString("due".into()));
+    let delivered = surroundings.results.wait_for_outcome(Outcome::Delivered, 2, GENEROUS).await;
+    let mut ids: Vec<_> = delivered.iter().map(|it| it.event_id.as_str()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, ["evt-1", "evt-2"]);
+    surroundings.end(service, &[(&receiver, 2)]).await;
+}
