@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU16, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -31,13 +31,29 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// How often it looks how many messages are silent, and whether the channel is still there though nothing is acked on it.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// This part of the prefetch may wait for a straggler,
+const MAY_WAIT: u16 = 4;
+
+/// but no more than so many: after a crash they are delivered again.
+const MOST_WAIT: u16 = 128;
+
+/// What an acker hears of its channel, and tells of it.
+#[derive(Debug, Clone)]
+pub(super) struct Watched {
+    /// The channel has given messages up to this tag.
+    pub(super) given: Arc<AtomicU64>,
+    /// Its prefetch.
+    pub(super) prefetch: Arc<AtomicU16>,
+    /// What holds it up.
+    pub(super) head: watch::Sender<Head>,
+}
+
 /// Acks what is finished until nobody can finish anything any more, or the channel fails (then it cancels `channel_gone`).
-/// The channel has given messages up to the tag `given`; what holds it up is told to `head`.
 pub(super) async fn run(
     channel: Channel,
     mut finished: mpsc::Receiver<u64>,
     channel_gone: CancellationToken,
-    (given, head): (Arc<AtomicU64>, watch::Sender<Head>),
+    Watched { given, prefetch, head }: Watched,
 ) {
     let mut ledger = Ledger::default();
     let mut looks = interval(LOOK);
@@ -52,6 +68,7 @@ pub(super) async fn run(
                     break;
                 }
                 let now = Instant::now();
+                ledger.may_wait(usize::from((prefetch.load(Ordering::Relaxed) / MAY_WAIT).min(MOST_WAIT)));
                 batch.drain(..).for_each(|tag| ledger.finish(tag, now));
                 if let Some(next) = written.map(|written| written + PAUSE) && now < next {
                     sleep_until(next).await;

@@ -1,8 +1,9 @@
 //! Which deliveries of a channel are finished, and how to ack them with the fewest frames. Pure.
 //!
-//! The finished prefix is acked with one `multiple`. What is finished behind a straggler is acked on its own after a
-//! few milliseconds: otherwise one hanging request at the head would fill the window with finished messages. What that
-//! costs, and how many messages do not finish, is told as the channel's [`Head`].
+//! The finished prefix is acked with one `multiple`. What is finished behind a straggler waits for it, but not for long and
+//! not too many: then each is acked on its own, which costs the broker a step for each. Otherwise one hanging request at the
+//! head would fill the window with finished messages. What that costs, and how many messages do not finish, is told as the
+//! channel's [`Head`].
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -10,8 +11,11 @@ use tokio::time::Instant;
 
 use super::head::{Head, PINNED_BY, PINNED_FOR, SILENT_FOR};
 
-/// How long something finished waits for the messages before it.
+/// How long something finished waits for the messages before it, at least.
 const PATIENCE: Duration = Duration::from_millis(5);
+
+/// For how long a message may hold up all those behind it: longer than what is to be parked gathers.
+const HEAD_PATIENCE: Duration = Duration::from_millis(150);
 
 /// An ack to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +35,10 @@ pub(super) struct Ledger {
     slots: VecDeque<Slot>,
     /// Finished tags behind a straggler, in the order in which they finished.
     waiting: VecDeque<(Instant, u64)>,
+    /// Since when the straggler at the head holds up others.
+    held_up_since: Option<Instant>,
+    /// So many may wait behind it for more than [`PATIENCE`].
+    may_wait: usize,
     /// How many acks were written alone since `acked_to` last moved.
     alone: u32,
     /// When the first of them was written.
@@ -61,22 +69,37 @@ impl Ledger {
         {
             *slot = Slot::Finished;
             self.waiting.push_back((now, tag));
+            self.held_up_since.get_or_insert(now);
         }
+    }
+
+    /// So many finished messages may wait for a straggler: a small part of what may be in hand.
+    pub(super) fn may_wait(&mut self, messages: usize) {
+        self.may_wait = messages;
     }
 
     /// The next ack that is due, if any. Call until it answers `None`.
     pub(super) fn next_ack(&mut self, now: Instant) -> Option<Ack> {
-        self.prefix().or_else(|| self.straggling(now))
+        self.prefix(now).or_else(|| self.straggling(now))
     }
 
     /// When [`Ledger::next_ack`] has something even if nothing more finishes.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.waiting.front().map(|(since, _)| *since + PATIENCE)
+        self.waiting.front().map(|(since, _)| self.due(*since))
     }
 
     /// When everything that is finished is due, if anything is.
     pub(super) fn all_due(&self) -> Option<Instant> {
-        self.waiting.back().map(|(since, _)| *since + PATIENCE)
+        let (since, _) = self.waiting.back()?;
+        let alone = *since + PATIENCE;
+        Some(self.held_up_since.map_or(alone, |it| alone.max(it + HEAD_PATIENCE)))
+    }
+
+    /// When something that finished then is acked alone.
+    fn due(&self, since: Instant) -> Instant {
+        let alone = since + PATIENCE;
+        let held_up_since = self.held_up_since.filter(|_| self.waiting.len() <= self.may_wait);
+        held_up_since.map_or(alone, |it| alone.max(it + HEAD_PATIENCE))
     }
 
     /// The channel has given messages up to this tag by now. Say so now and then.
@@ -107,7 +130,7 @@ impl Ledger {
         unfinished + count.saturating_sub(self.slots.len())
     }
 
-    fn prefix(&mut self) -> Option<Ack> {
+    fn prefix(&mut self, now: Instant) -> Option<Ack> {
         let mut last = None;
         while let Some(slot) = self.slots.front() {
             match slot {
@@ -120,15 +143,17 @@ impl Ledger {
             (self.alone, self.alone_since) = (0, None);
         }
         let acked_to = self.acked_to;
-        while self.waiting.front().is_some_and(|(_, tag)| *tag <= acked_to) {
-            self.waiting.pop_front();
+        if last.is_some() {
+            // All of them: one that finished before another may stand behind it.
+            self.waiting.retain(|(_, tag)| *tag > acked_to);
+            self.held_up_since = (!self.waiting.is_empty()).then_some(now);
         }
         last.map(|tag| Ack { tag, multiple: true })
     }
 
     fn straggling(&mut self, now: Instant) -> Option<Ack> {
         while let Some((since, tag)) = self.waiting.front().copied() {
-            if tag > self.acked_to && now < since + PATIENCE {
+            if now < self.due(since) {
                 return None;
             }
             self.waiting.pop_front();
@@ -174,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_finished_behind_a_straggler_is_acked_alone_after_five_milliseconds() {
+    fn where_nothing_may_wait_what_is_finished_is_acked_alone_after_five_milliseconds() {
         let (mut ledger, now) = (Ledger::default(), Instant::now());
         ledger.finish(2, now);
         assert_eq!(ledger.next_ack(now), None);
@@ -183,6 +208,56 @@ mod tests {
         ledger.finish(1, now + PATIENCE);
         assert_eq!(ledger.next_ack(now + PATIENCE), Some(Ack { tag: 1, multiple: true }));
         assert_eq!(ledger.next_due(), None);
+    }
+
+    #[test]
+    fn a_few_wait_for_a_straggler_that_is_finished_soon_and_are_acked_with_it() {
+        let (mut ledger, start) = (Ledger::default(), Instant::now());
+        ledger.may_wait(2);
+        ledger.finish(2, start);
+        ledger.finish(3, start + 2 * PATIENCE);
+        assert_eq!(ledger.next_due(), Some(start + HEAD_PATIENCE));
+        let end = start + HEAD_PATIENCE - PATIENCE;
+        assert_eq!(ledger.next_ack(end), None);
+        ledger.finish(1, end);
+        assert_eq!(ledger.next_ack(end), Some(Ack { tag: 3, multiple: true }));
+        assert_eq!((ledger.next_ack(end), ledger.next_due()), (None, None));
+        // The next straggler holds up for as long.
+        ledger.finish(5, end);
+        assert_eq!(ledger.next_due(), Some(end + HEAD_PATIENCE));
+    }
+
+    #[test]
+    fn one_straggler_after_another_holds_up_for_as_long_and_one_that_stays_no_longer() {
+        let (mut ledger, start) = (Ledger::default(), Instant::now());
+        ledger.may_wait(9);
+        for tag in [2, 4] {
+            ledger.finish(tag, start);
+        }
+        let first = start + HEAD_PATIENCE - PATIENCE;
+        ledger.finish(1, first);
+        assert_eq!(ledger.next_ack(first), Some(Ack { tag: 2, multiple: true }));
+        assert_eq!(ledger.next_due(), Some(first + HEAD_PATIENCE));
+        let end = first + HEAD_PATIENCE;
+        assert_eq!(ledger.next_ack(end), Some(Ack { tag: 4, multiple: false }));
+        ledger.finish(5, end);
+        assert_eq!(ledger.next_due(), Some(end + PATIENCE), "it stays: nothing waits for it any more");
+    }
+
+    #[test]
+    fn of_too_many_that_wait_the_oldest_are_acked_alone() {
+        let (mut ledger, start) = (Ledger::default(), Instant::now());
+        ledger.may_wait(2);
+        for tag in 2..=5 {
+            ledger.finish(tag, start);
+        }
+        assert_eq!(ledger.next_ack(start), None);
+        let alone = |ledger: &mut Ledger| ledger.next_ack(start + PATIENCE);
+        assert_eq!(alone(&mut ledger), Some(Ack { tag: 2, multiple: false }));
+        assert_eq!(alone(&mut ledger), Some(Ack { tag: 3, multiple: false }));
+        assert_eq!((alone(&mut ledger), ledger.next_due()), (None, Some(start + HEAD_PATIENCE)));
+        let end = ledger.all_due().unwrap();
+        assert_eq!(write(&mut ledger, end), 2, "at the end nothing is left");
     }
 
     #[test]
@@ -264,8 +339,10 @@ mod tests {
         fn only_finished_tags_are_acked_each_once_and_all_in_the_end(
             order in Just((1u64..=60).collect::<Vec<_>>()).prop_shuffle(),
             steps in proptest::collection::vec(0u64..8, 60),
+            may_wait in 0usize..40,
         ) {
             let mut ledger = Ledger::default();
+            ledger.may_wait(may_wait);
             let mut now = Instant::now();
             let mut unacked: BTreeSet<u64> = (1..=60).collect();
             let mut finished = BTreeSet::new();

@@ -6,7 +6,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU16, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -51,6 +51,8 @@ pub(super) struct Tap {
     tag: String,
     receipts: Receipts,
     acker: JoinHandle<()>,
+    /// As the acker hears it.
+    prefetch: Arc<AtomicU16>,
     head: watch::Receiver<Head>,
     /// How many messages in hand are known to take long.
     long: watch::Receiver<usize>,
@@ -73,8 +75,10 @@ impl Tap {
         let (count_long, long) = watch::channel(0);
         let receipts =
             Receipts { acks, held, given: Arc::default(), long: Arc::new(count_long), channel: gone.clone() };
-        let given = Arc::clone(&receipts.given);
-        let acker = tracker.spawn(acker::run(channel.clone(), finished, gone, (given, tell)));
+        let prefetch = Arc::new(AtomicU16::new(0));
+        let watched =
+            acker::Watched { given: Arc::clone(&receipts.given), prefetch: Arc::clone(&prefetch), head: tell };
+        let acker = tracker.spawn(acker::run(channel.clone(), finished, gone, watched));
         Ok(Self {
             source,
             channel,
@@ -83,6 +87,7 @@ impl Tap {
             tag: String::new(),
             receipts,
             acker,
+            prefetch,
             head: told,
             long,
             made: Instant::now(),
@@ -114,6 +119,7 @@ impl Tap {
     /// when a consumer of a quorum queue comes back under a name that still has unacked messages.
     pub(super) async fn open(&mut self, queue: &str, tag: String, prefetch: u16) -> Result<(), Ended> {
         self.channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+        self.prefetch.store(prefetch, Ordering::Relaxed);
         let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
         (self.queue, self.tag) = (queue.to_owned(), tag.clone());
         self.stream = Some(self.channel.basic_consume(queue.into(), tag.into(), options, arguments).await?);
