@@ -116,7 +116,7 @@ impl Counted {
             .unwrap_or_default();
         let Ok(parked) = Parked::decode(delivery.data.as_slice()) else { return };
         for parked in parked.events {
-            let Ok(event) = DocumentEvent::decode(parked.event) else { return };
+            let Ok(event) = DocumentEvent::decode(parked.event) else { continue };
             for owed in parked.owed {
                 let waited = self.waited.entry((event.id.clone(), owed.subscription_id)).or_default();
                 waited.parked += 1;

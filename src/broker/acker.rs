@@ -31,14 +31,14 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// How often it looks how many messages are silent, and whether the channel is still there though nothing is acked on it.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// This part of the prefetch may wait for a straggler,
-const MAY_WAIT: u16 = 4;
+/// One in so many of the prefetch may wait for a straggler,
+const PART_THAT_WAITS: u16 = 4;
 
 /// but no more than so many: after a crash they are delivered again.
 const MOST_WAIT: u16 = 128;
 
 /// What an acker hears of its channel, and tells of it.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Watched {
     /// The channel has given messages up to this tag.
     pub(super) given: Arc<AtomicU64>,
@@ -68,7 +68,7 @@ pub(super) async fn run(
                     break;
                 }
                 let now = Instant::now();
-                ledger.may_wait(usize::from((prefetch.load(Ordering::Relaxed) / MAY_WAIT).min(MOST_WAIT)));
+                ledger.may_wait(usize::from((prefetch.load(Ordering::Relaxed) / PART_THAT_WAITS).min(MOST_WAIT)));
                 batch.drain(..).for_each(|tag| ledger.finish(tag, now));
                 if let Some(next) = written.map(|written| written + PAUSE) && now < next {
                     sleep_until(next).await;
@@ -100,6 +100,7 @@ pub(super) async fn run(
         tell(&head, Head { pinned: ledger.is_pinned(now), silent });
     }
     // The last ones need not wait for anybody.
+    ledger.may_wait(0);
     if let Some(due) = ledger.all_due()
         && !write(&channel, &mut ledger, due.max(Instant::now())).await
     {

@@ -11,10 +11,11 @@ use tokio::time::Instant;
 
 use super::head::{Head, PINNED_BY, PINNED_FOR, SILENT_FOR};
 
-/// How long something finished waits for the messages before it, at least.
+/// How long something finished waits for the messages before it, in any case.
 const PATIENCE: Duration = Duration::from_millis(5);
 
-/// For how long a message may hold up all those behind it: longer than what is to be parked gathers.
+/// For how long those of which there are few wait, and for how long one message may hold up others: longer than what is to be
+/// parked gathers.
 const HEAD_PATIENCE: Duration = Duration::from_millis(150);
 
 /// An ack to be written.
@@ -88,18 +89,17 @@ impl Ledger {
         self.waiting.front().map(|(since, _)| self.due(*since))
     }
 
-    /// When everything that is finished is due, if anything is.
+    /// When everything that is finished is due, if anything is and none may wait any longer.
     pub(super) fn all_due(&self) -> Option<Instant> {
-        let (since, _) = self.waiting.back()?;
-        let alone = *since + PATIENCE;
-        Some(self.held_up_since.map_or(alone, |it| alone.max(it + HEAD_PATIENCE)))
+        self.waiting.back().map(|(since, _)| *since + PATIENCE)
     }
 
     /// When something that finished then is acked alone.
     fn due(&self, since: Instant) -> Instant {
         let alone = since + PATIENCE;
         let held_up_since = self.held_up_since.filter(|_| self.waiting.len() <= self.may_wait);
-        held_up_since.map_or(alone, |it| alone.max(it + HEAD_PATIENCE))
+        // A straggler that came to the head later makes it wait no longer.
+        held_up_since.map_or(alone, |it| alone.max(it.min(since) + HEAD_PATIENCE))
     }
 
     /// The channel has given messages up to this tag by now. Say so now and then.
@@ -222,25 +222,28 @@ mod tests {
         ledger.finish(1, end);
         assert_eq!(ledger.next_ack(end), Some(Ack { tag: 3, multiple: true }));
         assert_eq!((ledger.next_ack(end), ledger.next_due()), (None, None));
-        // The next straggler holds up for as long.
+        // The next straggler may take as long.
         ledger.finish(5, end);
         assert_eq!(ledger.next_due(), Some(end + HEAD_PATIENCE));
     }
 
     #[test]
-    fn one_straggler_after_another_holds_up_for_as_long_and_one_that_stays_no_longer() {
+    fn nothing_waits_longer_because_of_a_second_straggler_nor_at_all_behind_one_that_stays() {
         let (mut ledger, start) = (Ledger::default(), Instant::now());
         ledger.may_wait(9);
         for tag in [2, 4] {
             ledger.finish(tag, start);
         }
-        let first = start + HEAD_PATIENCE - PATIENCE;
-        ledger.finish(1, first);
-        assert_eq!(ledger.next_ack(first), Some(Ack { tag: 2, multiple: true }));
-        assert_eq!(ledger.next_due(), Some(first + HEAD_PATIENCE));
-        let end = first + HEAD_PATIENCE;
-        assert_eq!(ledger.next_ack(end), Some(Ack { tag: 4, multiple: false }));
-        ledger.finish(5, end);
+        let second = start + HEAD_PATIENCE - PATIENCE;
+        ledger.finish(1, second);
+        assert_eq!(ledger.next_ack(second), Some(Ack { tag: 2, multiple: true }));
+        assert_eq!(ledger.next_due(), Some(start + HEAD_PATIENCE), "as if the first were still there");
+        assert_eq!(ledger.next_ack(start + HEAD_PATIENCE), Some(Ack { tag: 4, multiple: false }));
+        ledger.finish(5, second + PATIENCE);
+        assert_eq!(ledger.next_due(), Some(second + HEAD_PATIENCE));
+        let end = second + HEAD_PATIENCE;
+        assert_eq!(ledger.next_ack(end), Some(Ack { tag: 5, multiple: false }));
+        ledger.finish(6, end);
         assert_eq!(ledger.next_due(), Some(end + PATIENCE), "it stays: nothing waits for it any more");
     }
 
@@ -256,8 +259,9 @@ mod tests {
         assert_eq!(alone(&mut ledger), Some(Ack { tag: 2, multiple: false }));
         assert_eq!(alone(&mut ledger), Some(Ack { tag: 3, multiple: false }));
         assert_eq!((alone(&mut ledger), ledger.next_due()), (None, Some(start + HEAD_PATIENCE)));
+        ledger.may_wait(0);
         let end = ledger.all_due().unwrap();
-        assert_eq!(write(&mut ledger, end), 2, "at the end nothing is left");
+        assert_eq!((end, write(&mut ledger, end)), (start + PATIENCE, 2), "at the end nothing is left");
     }
 
     #[test]

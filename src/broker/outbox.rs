@@ -84,7 +84,7 @@ impl Origin {
 /// A message that is set aside, by its original bytes.
 #[derive(Debug, Clone)]
 pub struct DeadLetter {
-    /// The bytes as they came.
+    /// The bytes as they came; of a parked message of several events, one of them as a message of its own.
     pub body: Bytes,
     /// The properties as they came.
     pub properties: Properties,

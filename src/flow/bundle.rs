@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::gather::Gathering;
 use crate::{
-    broker::{BrokerOutbox, Confirmed, OutboxError, codec, outbox::MAX_MESSAGE_BYTES},
+    broker::{BrokerOutbox, Confirmed, OutboxError, codec},
     domain::{ParkedEvent, SubscriptionId, TraceContext},
     policy::wait::Tier,
 };
@@ -26,7 +26,8 @@ use crate::{
 /// So many events share a message at most: after a crash the deliveries of all are made again.
 const MOST_EVENTS: usize = 16;
 
-/// A message of several events is no larger than this.
+/// A message of several events is no larger than this; a larger event leaves at once. Events of this size have gathered
+/// before, delivery by delivery.
 const MOST_BYTES: usize = 64 * 1024;
 
 /// An event that owes to more subscriptions than this has a message of its own: hardly another one owes to the same.
@@ -44,8 +45,8 @@ pub(super) struct Bundles {
 /// What an event must share to share a message.
 type Key = (Tier, Vec<SubscriptionId>);
 
-/// The end of a bundle, for everyone who has something in it: whoever waits for it, moves it on.
-type Left = Shared<BoxFuture<'static, Result<Confirmed, OutboxError>>>;
+/// How a bundle leaves, for everyone who has something in it: whoever waits for it, moves it on.
+type Departure = Shared<BoxFuture<'static, Result<Confirmed, OutboxError>>>;
 
 #[derive(Debug)]
 struct Open {
@@ -59,7 +60,7 @@ struct Open {
 #[derive(Debug)]
 struct Bundle {
     content: Arc<Mutex<Option<Content>>>,
-    left: Left,
+    departure: Departure,
 }
 
 #[derive(Debug)]
@@ -83,40 +84,43 @@ impl Bundles {
     /// # Errors
     /// When it is too large for any broker, or the service stops.
     pub(super) async fn park(&self, tier: Tier, parked: &ParkedEvent) -> Result<Confirmed, OutboxError> {
-        let content = Content { events: 1, body: codec::encode_parked(parked), trace: parked.trace.clone() };
-        if content.body.len() > MAX_MESSAGE_BYTES {
-            return Err(OutboxError::TooLarge);
+        let body = codec::encode_parked(parked);
+        if body.len() > MOST_BYTES {
+            // It shares with none, and copies of large ones are not to lie about.
+            return self.outbox.park(tier, body.into(), &parked.trace).await;
         }
-        let key = (parked.owed.len() <= MOST_SUBSCRIPTIONS)
-            .then(|| (tier, parked.owed.iter().map(|owed| owed.subscription.clone()).collect()));
-        let left = self.add(tier, key, content);
-        left.await
+        let key = (parked.owed.len() <= MOST_SUBSCRIPTIONS).then(|| {
+            let mut to: Vec<_> = parked.owed.iter().map(|owed| owed.subscription.clone()).collect();
+            to.sort_unstable();
+            (tier, to)
+        });
+        self.add(tier, key, Content { events: 1, body, trace: parked.trace.clone() }).await
     }
 
     /// Puts it with others if they are of its kind and have room, or opens a bundle.
-    fn add(&self, tier: Tier, key: Option<Key>, mut content: Content) -> Left {
-        let now = Instant::now();
+    fn add(&self, tier: Tier, key: Option<Key>, mut content: Content) -> Departure {
         let mut open = lock(&self.open);
+        let now = Instant::now();
         if open.until <= now {
             open.bundles.clear();
         }
         if let Some(bundle) = key.as_ref().and_then(|key| open.bundles.get(key)) {
             match bundle.take_in(content) {
-                Ok(()) => return bundle.left.clone(),
+                Ok(()) => return bundle.departure.clone(),
                 Err(no_room) => content = no_room,
             }
         }
         let leaves_at = now + open.gathering.wait(now - self.epoch);
         open.until = open.until.max(leaves_at);
         let content = Arc::new(Mutex::new(Some(content)));
-        let left = self.leave(tier, leaves_at, Arc::clone(&content));
+        let departure = self.depart(tier, leaves_at, Arc::clone(&content));
         if let Some(key) = key {
-            open.bundles.insert(key, Bundle { content, left: left.clone() });
+            open.bundles.insert(key, Bundle { content, departure: departure.clone() });
         }
-        left
+        departure
     }
 
-    fn leave(&self, tier: Tier, at: Instant, content: Arc<Mutex<Option<Content>>>) -> Left {
+    fn depart(&self, tier: Tier, at: Instant, content: Arc<Mutex<Option<Content>>>) -> Departure {
         let (outbox, draining) = (self.outbox.clone(), self.draining.clone());
         async move {
             tokio::select! {
@@ -124,6 +128,7 @@ impl Bundles {
                 () = draining.cancelled() => {}
             }
             let taken = lock(&content).take();
+            // It is taken once, here.
             let Some(Content { body, trace, .. }) = taken else { return Err(OutboxError::Closed) };
             outbox.park(tier, body.into(), &trace).await
         }
@@ -162,6 +167,7 @@ mod tests {
         broker::{
             PublishError, Standing,
             model::{Publications, publisher},
+            outbox::MAX_MESSAGE_BYTES,
         },
         domain::{Owed, now},
         flow::model::names,
@@ -236,9 +242,10 @@ mod tests {
             (first, event(&["a"], 5)),
             (second, event(&["a"], 9)),
             (first, event(&["a", "b"], 9)),
+            (first, event(&["b", "a"], 9)),
             (first, event(&["a"], 9)),
         ];
-        assert_eq!(held(&events).await, [3, 1, 1, 1]);
+        assert_eq!(held(&events).await, [3, 2, 1, 1]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -262,6 +269,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_message_that_is_refused_is_offered_again_until_all_that_is_in_it_is_taken() {
+        let Parking { bundles, mut publications, .. } = parking();
+        let events = vec![event(&["a"], 9); 3];
+        let answer = async {
+            let mut bodies = Vec::new();
+            for told in [Err(PublishError::Refused { repeated: true }), Ok(Confirmed::nothing_owed())] {
+                let published = publications.next().await.unwrap();
+                bodies.push(published.body());
+                published.answer(told);
+            }
+            bodies
+        };
+        let parked = join_all(events.iter().map(|event| bundles.park(tier(0), event)));
+        let (parked, bodies) = tokio::join!(parked, answer);
+        assert!(parked.iter().all(|it| it.as_ref().is_ok_and(Confirmed::may_be_repeated)), "{parked:?}");
+        assert_eq!((bodies[0] == bodies[1], codec::decode_parked(&bodies[1]).unwrap().len()), (true, 3));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_is_too_large_is_refused_and_holds_up_nothing() {
         let events = [(tier(0), event(&["a"], 9)), (tier(0), event(&["a"], MAX_MESSAGE_BYTES))];
         let (parked, held) = park(&mut parking(), &events, Ok(Confirmed::nothing_owed())).await;
@@ -274,6 +300,8 @@ mod tests {
         let (mut parking, events) = (parking(), [(tier(0), event(&["a"], 9))]);
         let fine = || Ok(Confirmed::nothing_owed());
         let begun = Instant::now();
+        park(&mut parking, &[(tier(0), event(&["a"], MOST_BYTES))], fine()).await;
+        assert_eq!(begun.elapsed().as_millis(), 0, "a large one has gathered before");
         park(&mut parking, &events, fine()).await;
         assert_eq!(begun.elapsed().as_millis(), 100);
         let stop = parking.draining.clone();

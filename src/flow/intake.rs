@@ -109,17 +109,31 @@ pub(crate) fn open_parked(
     properties: &Properties,
     now: Timestamp,
 ) -> Vec<Result<Opened, Box<Unreadable>>> {
-    let aside = |body: &Bytes, error| Err(Box::new(unreadable(Source::Due, body, properties, error, now)));
-    match codec::decode_parked(body) {
-        Ok(parked) => parked
-            .into_iter()
-            .map(|parked| match codec::decode_event(&parked.event, u64::MAX, Checked::Before) {
-                Ok(event) => Ok(waited(event, parked)),
-                Err(error) => aside(&codec::encode_parked(&parked).into(), error),
-            })
-            .collect(),
-        Err(error) => vec![aside(body, error)],
+    let aside = |body: &Bytes, trace: &TraceContext, error| {
+        let properties = Properties { trace: trace.clone(), ..properties.clone() };
+        Box::new(unreadable(Source::Due, body, &properties, error, now))
+    };
+    let open = |body: &Bytes, parked: Vec<ParkedEvent>| {
+        let is_alone = parked.len() == 1;
+        let one = |parked: ParkedEvent| match codec::decode_event(&parked.event, u64::MAX, Checked::Before) {
+            Ok(event) => Ok(waited(event, parked)),
+            Err(error) => {
+                let own = if is_alone { body.clone() } else { codec::encode_parked(&parked).into() };
+                Err(aside(&own, &parked.trace, error))
+            }
+        };
+        parked.into_iter().map(one).collect::<Vec<_>>()
+    };
+    if let Ok(parked) = codec::decode_parked(body) {
+        return open(body, parked);
     }
+    let parts = codec::parked_apart(body).into_iter();
+    parts
+        .flat_map(|part| match codec::decode_parked(&part) {
+            Ok(parked) => open(&part, parked),
+            Err(error) => vec![Err(aside(&part, &properties.trace, error))],
+        })
+        .collect()
 }
 
 fn event(

@@ -43,8 +43,8 @@ const MAX_ATTEMPTS: u32 = 4;
 /// Something that happens, some time after the one before.
 #[derive(Debug, Clone)]
 enum Happens {
-    /// Upstream publishes an event.
-    Publish,
+    /// Upstream publishes so many events at once.
+    Publish(u32),
     /// The consuming connection breaks: everything unacked comes again.
     LoseChannel,
     /// The broker takes nothing for a while.
@@ -57,7 +57,7 @@ enum Happens {
 
 fn happens() -> impl Strategy<Value = Happens> {
     prop_oneof![
-        8 => Just(Happens::Publish),
+        8 => (1u32..5).prop_map(Happens::Publish),
         2 => Just(Happens::LoseChannel),
         1 => (1u8..20).prop_map(Happens::Block),
         1 => Just(Happens::Restart),
@@ -78,16 +78,33 @@ proptest! {
     }
 }
 
-async fn play(seed: u64, story: Vec<(u64, Happens)>) {
+/// In stories that are likely to have it: some events wait together, whatever ends their process.
+#[test]
+fn events_that_share_a_parked_message_are_as_safe_as_those_that_wait_alone() {
+    let mut shared = 0;
+    for seed in 0..24 {
+        let ends = [Happens::Kill, Happens::LoseChannel, Happens::Restart][usize::try_from(seed % 3).unwrap()].clone();
+        let burst = |pause| (pause, Happens::Publish(6));
+        let story = vec![burst(0), burst(50), (400, ends.clone()), burst(900), burst(50), (1_800, ends)];
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        shared += runtime.block_on(play(seed, story));
+    }
+    assert!(shared > 0, "no two events shared a message");
+}
+
+/// Gives how many messages with several events were parked.
+async fn play(seed: u64, story: Vec<(u64, Happens)>) -> usize {
     let world = World::new(seed);
     let mut process = Process::start(&world);
     let mut published = 0;
     for (pause, happens) in story {
         process.work(Duration::from_millis(pause)).await;
         match happens {
-            Happens::Publish => {
-                world.broker().publish(&event(published));
-                published += 1;
+            Happens::Publish(events) => {
+                for number in published..published + events {
+                    world.broker().publish(&event(number));
+                }
+                published += events;
             }
             Happens::LoseChannel => process.lose_channel(),
             Happens::Block(seconds) => {
@@ -115,6 +132,7 @@ async fn play(seed: u64, story: Vec<(u64, Happens)>) {
             assert!(broker.finals.contains(&delivery), "forgotten: event {number} for {}", subscription.id);
         }
     }
+    broker.shared
 }
 
 /// What outlives a process: the broker, the receivers, and the dice.
@@ -167,6 +185,8 @@ struct ModelBroker {
     tags: u64,
     /// Deliveries that were parked with this hop.
     parked: HashSet<(DeliveryId, u32)>,
+    /// Messages that several events were parked in.
+    shared: usize,
     /// Deliveries that may wait in two messages, because a confirm was lost.
     doubled: HashSet<DeliveryId>,
     /// Deliveries that may be sent again: their messages were unacked when their process was killed, or they waited
@@ -206,6 +226,7 @@ impl ModelBroker {
         }
         let wait = published.routing_key().strip_prefix("delay.").and_then(|wait| wait.strip_suffix('s'));
         let wait = Duration::from_secs(wait.expect("only delay queues in this story").parse().unwrap());
+        self.shared += usize::from(codec::decode_parked(&body).unwrap().len() > 1);
         for (delivery, hop) in owed(Source::Due, &body) {
             if !self.parked.insert((delivery, hop)) {
                 self.doubled.insert(delivery);

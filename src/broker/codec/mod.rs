@@ -17,7 +17,7 @@ pub use self::{
     disabled::{decode_disabled, encode_disabled},
     event::{decode_event, encode_event},
     known::Known,
-    parked::{decode_parked, encode_parked},
+    parked::{decode_parked, encode_parked, parked_apart},
     result::{decode_result, encode_result},
 };
 use super::Properties;

@@ -6,17 +6,30 @@ use prost::Message as _;
 use super::{super::wire, DecodeError, PARKED_TYPE, error, required, timestamp, wire_timestamp};
 use crate::domain::{InvalidReason, Owed, ParkedEvent, TraceContext, Wait};
 
-/// Reads a parked message: at least one event.
+/// Reads a parked message: at least one event. One of an older version is a single event.
 ///
 /// # Errors
 /// Says what is wrong and in which field. Only a defect, or somebody else's message, gets here.
 pub fn decode_parked(body: &Bytes) -> Result<Vec<ParkedEvent>, DecodeError> {
-    let wire = wire::Parked::decode(body.clone())
-        .map_err(|cause| error(InvalidReason::Undecodable, "message", format!("not a {PARKED_TYPE}: {cause}")))?;
+    let no_parked = |cause| error(InvalidReason::Undecodable, "message", format!("not a {PARKED_TYPE}: {cause}"));
+    let wire = wire::Parked::decode(body.clone()).map_err(no_parked)?;
     if wire.events.is_empty() {
-        return Err(error(InvalidReason::MissingField, "events", "must hold at least one event"));
+        let alone = wire::ParkedEvent::decode(body.clone()).map_err(no_parked)?;
+        return Ok(vec![event(alone)?]);
     }
     wire.events.into_iter().map(event).collect()
+}
+
+/// Takes a parked message apart, without a look at what its events say: a message for each. What holds only one, or is no
+/// parked message, stays as it is.
+#[must_use]
+pub fn parked_apart(body: &Bytes) -> Vec<Bytes> {
+    match wire::Parked::decode(body.clone()) {
+        Ok(wire) if wire.events.len() > 1 => {
+            wire.events.into_iter().map(|event| wire::Parked { events: vec![event] }.encode_to_vec().into()).collect()
+        }
+        Ok(_) | Err(_) => vec![body.clone()],
+    }
 }
 
 fn event(wire: wire::ParkedEvent) -> Result<ParkedEvent, DecodeError> {
@@ -142,8 +155,26 @@ mod tests {
             assert_eq!((error.reason, error.field.as_str()), (reason, field), "{error}");
         }
         let error = decode_parked(&message(Vec::new())).unwrap_err();
-        assert_eq!((error.reason, error.field.as_str()), (InvalidReason::MissingField, "events"), "{error}");
+        assert_eq!((error.reason, error.field.as_str()), (InvalidReason::MissingField, "first_seen"), "{error}");
         assert_eq!(decode_parked(&Bytes::from_static(b"\xff")).unwrap_err().reason, InvalidReason::Undecodable);
+    }
+
+    #[test]
+    fn what_an_older_version_parked_is_a_single_event() {
+        // Written before events shared messages.
+        let old = b"\x0a\x05event\x12\x06\x08\x80\xe2\xcf\xaa\x06\x18\x01\x32\x05\x0a\x03erp";
+        let parked = decode_parked(&Bytes::from_static(old)).unwrap();
+        assert_eq!(parked, decode_parked(&message(vec![wire()])).unwrap());
+        assert_eq!(parked_apart(&Bytes::from_static(old)), [&old[..]]);
+    }
+
+    #[test]
+    fn a_message_is_taken_apart_even_if_one_event_in_it_is_damaged() {
+        let damaged = wire::ParkedEvent { first_seen: None, ..wire() };
+        let parts = parked_apart(&message(vec![wire(), damaged.clone()]));
+        assert_eq!(parts, [message(vec![wire()]), message(vec![damaged])]);
+        assert_eq!(parts.iter().map(|part| decode_parked(part).is_ok()).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(parked_apart(&Bytes::from_static(b"\xff")), [&b"\xff"[..]]);
     }
 
     #[test]

@@ -25,18 +25,22 @@ async fn second_time_lucky() -> Receiver {
 async fn what_is_parked_in_a_delay_queue_that_somebody_deleted_is_kept_as_unrouted() {
     let broker = TestBroker::declared().await;
     let receiver = second_time_lucky().await;
+    let results = broker.bound(&broker.config.results_exchange, &["attempt_failed.#"], FieldTable::default()).await;
     let service = Running::start(&broker, &[subscription("acme", &receiver.url("/"))], &[]).await;
     service.until_ready().await;
     for queue in broker.topology.queues.iter().filter(|queue| queue.ttl.is_some()) {
         broker.channel.queue_delete(queue.name.as_str().into(), QueueDeleteOptions::default()).await.unwrap();
     }
     publish(&broker, "acme", 0..5, 10).await;
-    receiver.wait_for(5, DEADLINE).await;
-    until_unacknowledged(&broker.topology.names.events_queue, 0).await;
+    // Told once they are parked.
+    broker.wait_for(&results, 5).await;
     // They share messages, as they would have in the delay queue.
     let dead = broker.ready(&broker.topology.names.dead_queue).await;
     let listed = broker.run(&["dead", "list", "--organization", "acme"]).await.fine();
-    assert!((1..=5).contains(&dead) && listed.contains(&format!("by reason        unrouted {dead}")), "{listed}");
+    assert!(listed.contains(&format!("by reason        unrouted {dead}")), "{listed}");
+    broker.wait_for(&broker.topology.names.dead_queue, dead).await;
+    let shown = broker.run(&["dead", "show", "--limit", "5"]).await.fine();
+    assert_eq!(shown.matches("after 1 attempts").count(), 5, "{shown}");
 
     // They are whole: published again, they go on where they were.
     broker.wait_for(&broker.topology.names.dead_queue, dead).await;

@@ -7,7 +7,10 @@ use docrelay::{
     config::BrokerConfig,
     domain::Secret,
 };
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 use super::{
     consuming::{Consuming, number},
@@ -66,6 +69,38 @@ async fn channels(node: &Node) -> usize {
 
 async fn until_channels(node: &Node, count: usize) {
     eventually(&format!("{count} channels"), || async { (channels(node).await == count).then_some(()) }).await;
+}
+
+/// Far less than it may take: a machine that stands still for longer shows nothing.
+const SOON: Duration = Duration::from_millis(60);
+
+#[tokio::test]
+async fn what_is_finished_waits_for_a_straggler_that_is_finished_soon_and_is_acked_with_it() {
+    const FEW: usize = 4;
+    let broker = TestBroker::declared().await;
+    let proxy = Proxy::before(broker.config.url.reveal()).await;
+    let mut consuming = Consuming::with(&broker, behind(&proxy, &broker), open());
+    for round in 0.. {
+        assert!(round < 50, "the machine stands still all the time");
+        let (before, first) = (proxy.acks().all().len(), round * 100);
+        publish(&broker, "acme", first..first + 1 + FEW, 10).await;
+        let mut messages = consuming.take(1 + FEW).await.into_iter();
+        let straggler = messages.next().unwrap();
+        let begun = Instant::now();
+        messages.for_each(ack);
+        sleep(SOON / 2).await;
+        ack(straggler);
+        let took = begun.elapsed();
+        until_unacknowledged(&broker.topology.names.events_queue, 0).await;
+        let acks = &proxy.acks().all()[before..];
+        assert_eq!(acks.last().map(|ack| ack.multiple), Some(true), "{acks:?}");
+        if took < SOON {
+            assert!(acks.iter().all(|ack| ack.multiple), "after {took:?}: {acks:?}");
+            break;
+        }
+    }
+    consuming.stop();
+    consuming.ended().await;
 }
 
 #[tokio::test]

@@ -40,14 +40,14 @@ async fn until(made: &Made, address: SocketAddr, target: &str, paused: bool) {
 }
 
 /// Waits until these have parked deliveries so many times because of a pause.
-async fn until_parked(services: &[&Service], count: f64) {
+async fn until_parked(services: &[&Service], count: u32) {
     eventually(&format!("{count} deliveries parked for a pause"), || async {
         let mut parked = 0.0;
         for service in services {
             let scraped = Scraped::plain(service.admin).await;
             parked += scraped.value("docrelay_parked_total", &[("reason", "paused")]).unwrap_or_default();
         }
-        (parked >= count).then_some(())
+        (parked >= f64::from(count)).then_some(())
     })
     .await;
 }
@@ -75,7 +75,7 @@ async fn a_paused_target_gets_nothing_on_any_replica_and_everything_once_it_is_r
             .all(|it| it.outcome == Outcome::Delivered && it.subscription.as_ref().unwrap().as_str() == "crm")
     );
     assert_eq!((receiver.count(), other.count()), (0, EVENTS));
-    until_parked(&[&first, &second], 10.0).await;
+    until_parked(&[&first, &second], u32::try_from(EVENTS).unwrap()).await;
     for service in [&first, &second] {
         assert_eq!(Scraped::plain(service.admin).await.value("docrelay_lanes_paused", &[]), Some(1.0));
     }
@@ -106,8 +106,10 @@ async fn a_pause_outlasts_a_restart_and_spends_no_attempt_of_what_failed_before(
     let service = surroundings.start().await;
     let address = service.api.unwrap();
     assert_eq!(ask(&made, address, Method::GET, &target).await["paused"], json!(true));
+    // The one that failed comes up, and waits for the end of the pause.
+    until_parked(&[&service], 1).await;
     surroundings.publish(&event("evt-2")).await;
-    until_parked(&[&service], 2.0).await;
+    until_parked(&[&service], 2).await;
     assert_eq!((receiver.count(), surroundings.results.all().len()), (1, 1));
     turn(&made, address, &target, "resume").await;
     let all = surroundings.results.wait_for_outcome(Outcome::Delivered, 2, GENEROUS).await;

@@ -18,9 +18,9 @@ const EVENTS: usize = 3_000;
 /// In flight at once.
 const AT_ONCE: usize = 150;
 
-/// A load in the queue, and the program at it.
-async fn under_load(receivers: &[Receiver]) -> (Surroundings, Program) {
-    let surroundings = Surroundings::with(&[("BROKER__PREFETCH", "200")]).await;
+/// A load in the queue, and the program at it, with further settings.
+async fn under_load(receivers: &[Receiver], settings: &[(&'static str, &str)]) -> (Surroundings, Program) {
+    let surroundings = Surroundings::with(&[&[("BROKER__PREFETCH", "200")], settings].concat()).await;
     let subscriptions: Vec<_> = receivers
         .iter()
         .enumerate()
@@ -47,8 +47,18 @@ async fn two_receivers() -> [Receiver; 2] {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_that_is_killed_loses_nothing_and_repeats_only_what_was_unacked() {
+    killed(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_is_killed_while_much_is_parked_together_loses_nothing_either() {
+    killed(&[("BROKER__DELAY_UNIT", "1s"), ("DELIVERY__BACKOFF", "1s")]).await;
+}
+
+/// Kills it under load, and has another one do the rest.
+async fn killed(settings: &[(&'static str, &str)]) {
     let receivers = two_receivers().await;
-    let (surroundings, program) = under_load(&receivers).await;
+    let (surroundings, program) = under_load(&receivers, settings).await;
     program.kill().await;
     assert!(receivers[0].count() < EVENTS, "the load was over before the kill");
     let unacked = surroundings.unacked_at_the_end().await;
@@ -76,7 +86,7 @@ async fn a_service_that_is_killed_loses_nothing_and_repeats_only_what_was_unacke
 async fn a_service_that_is_stopped_under_load_repeats_nothing_and_its_successor_does_the_rest() {
     for _ in 0..3 {
         let receivers = two_receivers().await;
-        let (surroundings, program) = under_load(&receivers).await;
+        let (surroundings, program) = under_load(&receivers, &[]).await;
         program.stop().await;
         let (sent, told) = (receivers[0].count(), surroundings.results.all().len());
         assert!(sent < EVENTS, "the load was over before the stop");
