@@ -77,7 +77,13 @@ pub(super) async fn run(
                     }
                 }
             }
-            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                // A straggler may have ended just now.
+                let now = Instant::now();
+                while let Ok(tag) = finished.try_recv() {
+                    ledger.finish(tag, now);
+                }
+            }
             _ = looks.tick() => {
                 if !channel.status().connected() {
                     channel_gone.cancel();

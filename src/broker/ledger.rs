@@ -342,7 +342,7 @@ mod tests {
         #[test]
         fn only_finished_tags_are_acked_each_once_and_all_in_the_end(
             order in Just((1u64..=60).collect::<Vec<_>>()).prop_shuffle(),
-            steps in proptest::collection::vec(0u64..8, 60),
+            steps in proptest::collection::vec(prop_oneof![0u64..8, 0u64..90], 60),
             may_wait in 0usize..40,
         ) {
             let mut ledger = Ledger::default();
@@ -351,7 +351,16 @@ mod tests {
             let mut unacked: BTreeSet<u64> = (1..=60).collect();
             let mut finished = BTreeSet::new();
             for (tag, step) in order.into_iter().zip(steps) {
-                now += Duration::from_millis(step);
+                // What is due meanwhile is acked when it is.
+                let end = now + Duration::from_millis(step);
+                while let Some(due) = ledger.next_due().filter(|due| *due < end) {
+                    prop_assert!(due >= now, "nothing is due before it was said to be");
+                    now = due;
+                    let ack = ledger.next_ack(now);
+                    prop_assert!(ack.is_some(), "what is due can be acked");
+                    prop_assert!(take(&mut unacked, ack.unwrap()).is_some());
+                }
+                now = end;
                 ledger.finish(tag, now);
                 finished.insert(tag);
                 while let Some(ack) = ledger.next_ack(now) {
@@ -359,6 +368,10 @@ mod tests {
                     prop_assert!(acked.is_some(), "an ack of nothing closes the channel");
                     prop_assert!(acked.unwrap_or_default().iter().all(|tag| finished.contains(tag)));
                 }
+                let waits = |since: &Instant| now.saturating_duration_since(*since);
+                prop_assert!(ledger.waiting.iter().all(|(since, _)| waits(since) <= HEAD_PATIENCE), "none waits longer");
+                let long = ledger.waiting.iter().filter(|(since, _)| waits(since) > PATIENCE).count();
+                prop_assert!(long <= may_wait, "{long} wait for long");
             }
             prop_assert!(unacked.is_empty());
             prop_assert!(ledger.slots.is_empty() && ledger.waiting.is_empty());

@@ -1,7 +1,7 @@
 //! What is about to be parked gathers for a moment, and leaves together: the broker writes and syncs once for many.
 //!
-//! Events that owe to the same subscriptions and wait in the same delay queue share one message. They come back together,
-//! and it is acked when all of them are settled: whatever is one subscription's fault keeps nobody else's.
+//! Events that owe to the same few subscriptions and wait in the same delay queue share one message. They come back together,
+//! and it is acked when all of them are settled: what others' events owe is never held by it, nor repeated after a crash.
 
 use std::{
     collections::HashMap,
@@ -19,15 +19,15 @@ use tokio_util::sync::CancellationToken;
 use super::gather::Gathering;
 use crate::{
     broker::{BrokerOutbox, Confirmed, OutboxError, codec},
-    domain::{ParkedEvent, SubscriptionId, TraceContext},
+    domain::{OrganizationId, ParkedEvent, SubscriptionId, TraceContext},
     policy::wait::Tier,
 };
 
 /// So many events share a message at most: after a crash the deliveries of all are made again.
 const MOST_EVENTS: usize = 16;
 
-/// A message of several events is no larger than this; a larger event leaves at once. Events of this size have gathered
-/// before, delivery by delivery.
+/// A message of several events is no larger than this; a larger one leaves at once. Large events have gathered before,
+/// delivery by delivery.
 const MOST_BYTES: usize = 64 * 1024;
 
 /// An event that owes to more subscriptions than this has a message of its own: hardly another one owes to the same.
@@ -43,7 +43,7 @@ pub(super) struct Bundles {
 }
 
 /// What an event must share to share a message.
-type Key = (Tier, Vec<SubscriptionId>);
+type Key = (Tier, OrganizationId, Vec<SubscriptionId>);
 
 /// How a bundle leaves, for everyone who has something in it: whoever waits for it, moves it on.
 type Departure = Shared<BoxFuture<'static, Result<Confirmed, OutboxError>>>;
@@ -83,7 +83,12 @@ impl Bundles {
     ///
     /// # Errors
     /// When it is too large for any broker, or the service stops.
-    pub(super) async fn park(&self, tier: Tier, parked: &ParkedEvent) -> Result<Confirmed, OutboxError> {
+    pub(super) async fn park(
+        &self,
+        tier: Tier,
+        organization: &OrganizationId,
+        parked: &ParkedEvent,
+    ) -> Result<Confirmed, OutboxError> {
         let body = codec::encode_parked(parked);
         if body.len() > MOST_BYTES {
             // It shares with none, and copies of large ones are not to lie about.
@@ -92,7 +97,7 @@ impl Bundles {
         let key = (parked.owed.len() <= MOST_SUBSCRIPTIONS).then(|| {
             let mut to: Vec<_> = parked.owed.iter().map(|owed| owed.subscription.clone()).collect();
             to.sort_unstable();
-            (tier, to)
+            (tier, organization.clone(), to)
         });
         self.add(tier, key, Content { events: 1, body, trace: parked.trace.clone() }).await
     }
@@ -190,6 +195,10 @@ mod tests {
         Parking { bundles, publications, draining, _standing: standing }
     }
 
+    fn acme() -> OrganizationId {
+        "acme".parse().unwrap()
+    }
+
     fn tier(number: usize) -> Tier {
         Tier::all().nth(number).unwrap()
     }
@@ -213,7 +222,7 @@ mod tests {
         told: Result<Confirmed, PublishError>,
     ) -> (Parked, Vec<usize>) {
         let Parking { bundles, publications, .. } = parking;
-        let mut held = Vec::new();
+        let (acme, mut held) = (acme(), Vec::new());
         let answer = async {
             loop {
                 let published = publications.next().await.unwrap();
@@ -222,7 +231,7 @@ mod tests {
             }
         };
         let parked = tokio::select! {
-            parked = join_all(events.iter().map(|(tier, event)| bundles.park(*tier, event))) => parked,
+            parked = join_all(events.iter().map(|(tier, event)| bundles.park(*tier, &acme, event))) => parked,
             () = answer => unreachable!("publishing has no end"),
         };
         held.sort_by(|a, b| b.cmp(a));
@@ -271,7 +280,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_message_that_is_refused_is_offered_again_until_all_that_is_in_it_is_taken() {
         let Parking { bundles, mut publications, .. } = parking();
-        let events = vec![event(&["a"], 9); 3];
+        let (acme, events) = (acme(), vec![event(&["a"], 9); 3]);
         let answer = async {
             let mut bodies = Vec::new();
             for told in [Err(PublishError::Refused { repeated: true }), Ok(Confirmed::nothing_owed())] {
@@ -281,7 +290,7 @@ mod tests {
             }
             bodies
         };
-        let parked = join_all(events.iter().map(|event| bundles.park(tier(0), event)));
+        let parked = join_all(events.iter().map(|event| bundles.park(tier(0), &acme, event)));
         let (parked, bodies) = tokio::join!(parked, answer);
         assert!(parked.iter().all(|it| it.as_ref().is_ok_and(Confirmed::may_be_repeated)), "{parked:?}");
         assert_eq!((bodies[0] == bodies[1], codec::decode_parked(&bodies[1]).unwrap().len()), (true, 3));
@@ -320,7 +329,8 @@ mod tests {
         let events = vec![(tier(0), event(&["a"], 9)); 2];
         let (tier, leaves_early) = &events[0];
         {
-            let first = parking.bundles.park(*tier, leaves_early);
+            let acme = acme();
+            let first = parking.bundles.park(*tier, &acme, leaves_early);
             let waited = tokio::time::timeout(Duration::from_millis(10), first).await;
             assert!(waited.is_err(), "it has opened the message, and is gone");
         }

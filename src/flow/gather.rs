@@ -12,7 +12,7 @@ const SELDOM: Duration = Duration::from_millis(100);
 /// Where much is parked it leaves in so many smaller parts: a large one holds up the events that come behind it.
 const PARTS: u32 = 5;
 
-/// So many messages in [`SELDOM`] are little.
+/// So many messages in [`SELDOM`], or in the same part of a shorter unit, are little: here, and in the one before.
 const LITTLE: u32 = 25;
 
 /// And it is this part of the shortest wait, at most.

@@ -2,7 +2,7 @@
 //! then, and only then, one ack.
 //!
 //! Reading order: `intake` (what is owed) → `carry` (one delivery) → `decide` (what follows, pure) → `settle` (what is
-//! published) → `bundle` (what is parked together). `lanes` says who may send now, `register` what was done before.
+//! published) → `bundle` (what is parked together) and `gather` (when). `lanes` says who may send now, `register` what was done before.
 
 mod body;
 mod bundle;

@@ -33,7 +33,11 @@ pub(super) fn whole(letter: &Letter) -> String {
     match letter.content() {
         Content::Event(it) => event(&mut lines, &it),
         Content::Parked(waiting) => {
-            for (parked, inner) in waiting {
+            let count = waiting.len();
+            for (number, (parked, inner)) in (1..).zip(waiting) {
+                if count > 1 {
+                    line(&mut lines, "holds", &format!("{number} of {count}"));
+                }
                 line(&mut lines, "first seen", &parked.first_seen.to_rfc3339());
                 for owed in &parked.owed {
                     let last = owed.last_error.map_or("-", |error| error.as_str());

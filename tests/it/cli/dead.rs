@@ -162,6 +162,7 @@ async fn a_parked_message_that_the_broker_gave_up_is_due_again_though_it_expired
     let whole = broker.run(&["dead", "show"]).await.fine();
     assert!(whole.contains("delivery_limit"), "{whole}");
     assert_eq!(whole.matches("erp after 0 attempts").count(), 2, "both that wait in it: {whole}");
+    assert!(whole.contains("1 of 2") && whole.contains("2 of 2"), "{whole}");
     broker.wait_for(&names.dead_queue, 1).await;
     broker.run(&["dead", "redrive", "--organization", "acme", "--yes"]).await.fine();
     let back = broker.take(&names.due_queue).await;

@@ -7,55 +7,28 @@ use docrelay::{
     domain::{Outcome, Owed, ParkedEvent, TraceContext, Wait, now},
     policy::wait::Tier,
 };
-use lapin::{
-    BasicProperties, Channel,
-    message::Delivery,
-    options::{BasicGetOptions, BasicPublishOptions, QueueBindOptions, QueueDeclareOptions},
-    types::{AMQPValue, FieldTable},
-};
+use lapin::{BasicProperties, options::BasicPublishOptions, types::AMQPValue};
 
 use crate::support::{
     receiver::{Receiver, Recorded, Reply},
-    service::{GENEROUS, Surroundings, event, subscription},
+    service::{GENEROUS, Surroundings, event, parked_in, subscription},
 };
 
-/// A queue that gets a copy of all that is parked.
-async fn copies(surroundings: &Surroundings, channel: &Channel) -> String {
-    let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
-    let queue = channel.queue_declare("".into(), options, FieldTable::default()).await.unwrap().name().clone();
-    let names = &surroundings.topology.names;
-    for tier in Tier::all() {
-        let (exchange, key) = (names.park_exchange.as_str(), names.delay_key(tier));
-        let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
-        channel.queue_bind(queue.clone(), exchange.into(), key.into(), options, arguments).await.unwrap();
-    }
-    queue.to_string()
-}
-
-async fn all_of(channel: &Channel, queue: &str) -> Vec<Delivery> {
-    let mut all = Vec::new();
-    while let Some(message) = channel.basic_get(queue.into(), BasicGetOptions::default()).await.unwrap() {
-        all.push(message.delivery);
-    }
-    all
-}
-
 #[tokio::test]
-async fn what_one_target_refuses_is_parked_in_few_messages_and_each_is_tried_again_once() {
+async fn what_one_target_refuses_shares_parked_messages_and_each_is_tried_again_once() {
     const EVENTS: usize = 60;
     let second_time_lucky = |request: &Recorded| Reply::status(if request.attempt() == 1 { 500 } else { 200 });
     let (erp, crm) = (Receiver::scripted(second_time_lucky).await, Receiver::scripted(second_time_lucky).await);
     let surroundings = Surroundings::with(&[("BROKER__DELAY_UNIT", "1s"), ("DELIVERY__BACKOFF", "1s")]).await;
     surroundings.subscribe(&[subscription("erp", &erp.url("/")), subscription("crm", &crm.url("/"))]);
     let (_connection, channel) = surroundings.channel().await;
-    let copies = copies(&surroundings, &channel).await;
+    let copies = surroundings.copies_of_what_is_parked(&channel).await;
     let service = surroundings.start().await;
     let events: Vec<_> = (0..EVENTS).map(|number| event(&format!("evt-{number}"))).collect();
     surroundings.publish_all(&events).await;
     surroundings.results.wait_for_finals(2 * EVENTS, GENEROUS).await;
 
-    let parked = all_of(&channel, &copies).await;
-    let waited: Vec<_> = parked.iter().map(|it| codec::decode_parked(&it.data.clone().into()).unwrap()).collect();
+    let waited = parked_in(&channel, &copies).await;
     let owed = waited.iter().flatten().flat_map(|event| &event.owed);
     assert_eq!(
         owed.filter(|owed| owed.wait == Wait::Retry).count(),
@@ -86,7 +59,6 @@ async fn what_cannot_be_read_is_set_aside_without_those_that_waited_with_it() {
             owed: vec![Owed::first("erp".parse().unwrap())],
         })
     };
-    let [first, second] = ["evt-1", "evt-2"].map(|id| waiting(codec::encode_event(&event(id))));
     let unreadable = waiting(b"\xff\xff".to_vec());
     // Field 10 of seven bytes, and in it only the event.
     let damaged = b"\x52\x07\x0a\x05event".to_vec();
@@ -95,10 +67,14 @@ async fn what_cannot_be_read_is_set_aside_without_those_that_waited_with_it() {
     let names = &surroundings.topology.names;
     let key = names.delay_key(Tier::all().next().unwrap());
     let properties = BasicProperties::default().with_type(codec::PARKED_TYPE.into());
-    let body = [first, unreadable.clone(), damaged.clone(), second].concat();
-    let options = BasicPublishOptions::default();
-    let exchange = names.park_exchange.as_str();
-    channel.basic_publish(exchange.into(), key.into(), options, &body, properties).await.unwrap().await.unwrap();
+    // One whose event cannot be read, and one that is damaged itself.
+    for (id, body) in [("evt-1", &unreadable), ("evt-2", &damaged)] {
+        let body = [waiting(codec::encode_event(&event(id))), body.clone()].concat();
+        let (exchange, options) = (names.park_exchange.as_str(), BasicPublishOptions::default());
+        let publishing =
+            channel.basic_publish(exchange.into(), key.as_str().into(), options, &body, properties.clone());
+        publishing.await.unwrap().await.unwrap();
+    }
 
     let letters = [surroundings.dead_letter().await, surroundings.dead_letter().await];
     for (body, reason) in [(unreadable, "undecodable"), (damaged, "missing_field")] {

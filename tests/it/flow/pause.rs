@@ -39,15 +39,19 @@ async fn until(made: &Made, address: SocketAddr, target: &str, paused: bool) {
     eventually("the other replica", followed).await;
 }
 
-/// Waits until these have parked deliveries so many times because of a pause.
-async fn until_parked(services: &[&Service], count: u32) {
-    eventually(&format!("{count} deliveries parked for a pause"), || async {
-        let mut parked = 0.0;
+/// Waits until these have taken in so many events since they began, and have none of them in hand.
+async fn until_taken_in(services: &[&Service], events: usize) {
+    eventually(&format!("{events} events taken in and acked"), || async {
+        let (mut taken, mut in_hand) = (0.0, 0.0);
         for service in services {
             let scraped = Scraped::plain(service.admin).await;
-            parked += scraped.value("docrelay_parked_total", &[("reason", "paused")]).unwrap_or_default();
+            let value = |name| scraped.value(name, &[("source", "events")]).unwrap_or_default();
+            taken += value("docrelay_events_total");
+            in_hand += value("docrelay_messages_in_hand");
         }
-        (parked >= f64::from(count)).then_some(())
+        #[expect(clippy::cast_precision_loss, reason = "a few")]
+        let all = events as f64;
+        (taken >= all && in_hand < 1.0).then_some(())
     })
     .await;
 }
@@ -75,10 +79,15 @@ async fn a_paused_target_gets_nothing_on_any_replica_and_everything_once_it_is_r
             .all(|it| it.outcome == Outcome::Delivered && it.subscription.as_ref().unwrap().as_str() == "crm")
     );
     assert_eq!((receiver.count(), other.count()), (0, EVENTS));
-    until_parked(&[&first, &second], u32::try_from(EVENTS).unwrap()).await;
+    until_taken_in(&[&first, &second], EVENTS).await;
+    let mut parked = 0.0;
     for service in [&first, &second] {
-        assert_eq!(Scraped::plain(service.admin).await.value("docrelay_lanes_paused", &[]), Some(1.0));
+        let scraped = Scraped::plain(service.admin).await;
+        assert_eq!(scraped.value("docrelay_lanes_paused", &[]), Some(1.0));
+        parked += scraped.value("docrelay_parked_total", &[("reason", "paused")]).unwrap();
     }
+    assert!(parked >= 10.0, "{parked}");
+    assert_eq!(receiver.count(), 0);
 
     turn(&made, there, &target, "resume").await;
     until(&made, here, &target, false).await;
@@ -107,9 +116,13 @@ async fn a_pause_outlasts_a_restart_and_spends_no_attempt_of_what_failed_before(
     let address = service.api.unwrap();
     assert_eq!(ask(&made, address, Method::GET, &target).await["paused"], json!(true));
     // The one that failed comes up, and waits for the end of the pause.
-    until_parked(&[&service], 1).await;
+    eventually("a delivery that is parked for the pause", || async {
+        let scraped = Scraped::plain(service.admin).await;
+        scraped.value("docrelay_parked_total", &[("reason", "paused")]).filter(|parked| *parked >= 1.0)
+    })
+    .await;
     surroundings.publish(&event("evt-2")).await;
-    until_parked(&[&service], 2).await;
+    until_taken_in(&[&service], 1).await;
     assert_eq!((receiver.count(), surroundings.results.all().len()), (1, 1));
     turn(&made, address, &target, "resume").await;
     let all = surroundings.results.wait_for_outcome(Outcome::Delivered, 2, GENEROUS).await;

@@ -7,10 +7,11 @@ use serde_json::json;
 
 use super::{assert_all_delivered, assert_no_repeats, events, requests};
 use crate::support::{
+    broker::eventually,
     node::Node,
     program::Program,
     receiver::{Receiver, Recorded, Reply},
-    service::{GENEROUS, Surroundings, event, subscription, with},
+    service::{GENEROUS, Surroundings, event, parked_in, subscription, with},
 };
 
 const EVENTS: usize = 3_000;
@@ -18,28 +19,29 @@ const EVENTS: usize = 3_000;
 /// In flight at once.
 const AT_ONCE: usize = 150;
 
-/// A load in the queue, and the program at it, with further settings.
-async fn under_load(receivers: &[Receiver], settings: &[(&'static str, &str)]) -> (Surroundings, Program) {
-    let surroundings = Surroundings::with(&[&[("BROKER__PREFETCH", "200")], settings].concat()).await;
-    let subscriptions: Vec<_> = receivers
-        .iter()
-        .enumerate()
-        .map(|(number, receiver)| subscription(&format!("s{number}"), &receiver.url("/")))
-        .collect();
-    surroundings.subscribe(&subscriptions);
+/// A subscription for each receiver.
+fn subscribe(surroundings: &Surroundings, receivers: &[Receiver]) {
+    let of = |(number, receiver): (usize, &Receiver)| subscription(&format!("s{number}"), &receiver.url("/"));
+    surroundings.subscribe(&receivers.iter().enumerate().map(of).collect::<Vec<_>>());
+}
+
+/// A load in the queue, and the program at it.
+async fn under_load(receivers: &[Receiver]) -> (Surroundings, Program) {
+    let surroundings = Surroundings::with(&[("BROKER__PREFETCH", "200")]).await;
+    subscribe(&surroundings, receivers);
     surroundings.publish_all(&events(EVENTS)).await;
     let program = surroundings.run().await;
     receivers[0].wait_for(EVENTS / 4, GENEROUS).await;
     (surroundings, program)
 }
 
-/// One that takes a moment, and one that fails some first attempts.
-async fn two_receivers() -> [Receiver; 2] {
+/// One that takes so many milliseconds, and one that takes others and fails some first attempts.
+async fn two_receivers([first, second]: [u64; 2]) -> [Receiver; 2] {
     [
-        Receiver::scripted(|_| Reply::ok().after(Duration::from_millis(10))).await,
-        Receiver::scripted(|request| {
+        Receiver::scripted(move |_| Reply::ok().after(Duration::from_millis(first))).await,
+        Receiver::scripted(move |request| {
             let failing = request.attempt() == 1 && request.index % 5 == 0;
-            Reply::status(if failing { 500 } else { 200 }).after(Duration::from_millis(20))
+            Reply::status(if failing { 500 } else { 200 }).after(Duration::from_millis(second))
         })
         .await,
     ]
@@ -47,18 +49,34 @@ async fn two_receivers() -> [Receiver; 2] {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_that_is_killed_loses_nothing_and_repeats_only_what_was_unacked() {
-    killed(&[]).await;
+    let receivers = two_receivers([10, 20]).await;
+    let (surroundings, program) = under_load(&receivers).await;
+    killed(&receivers, surroundings, program).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_that_is_killed_while_much_is_parked_together_loses_nothing_either() {
-    killed(&[("BROKER__DELAY_UNIT", "1s"), ("DELIVERY__BACKOFF", "1s")]).await;
+    // Slow enough to be at it still when what waited comes back.
+    let receivers = two_receivers([60, 60]).await;
+    let settings = [("BROKER__DELAY_UNIT", "1s"), ("DELIVERY__BACKOFF", "1s"), ("BROKER__PREFETCH", "200")];
+    let surroundings = Surroundings::with(&settings).await;
+    subscribe(&surroundings, &receivers);
+    let (_connection, channel) = surroundings.channel().await;
+    let copies = surroundings.copies_of_what_is_parked(&channel).await;
+    surroundings.publish_all(&events(EVENTS)).await;
+    let program = surroundings.run().await;
+    // What waited has begun to come back.
+    eventually("a second attempt", || async {
+        receivers[1].recorded().iter().any(|request| request.attempt() == 2).then_some(())
+    })
+    .await;
+    killed(&receivers, surroundings, program).await;
+    let parked = parked_in(&channel, &copies).await;
+    assert!(parked.iter().any(|events| events.len() > 1), "none of {} shares a message", parked.len());
 }
 
 /// Kills it under load, and has another one do the rest.
-async fn killed(settings: &[(&'static str, &str)]) {
-    let receivers = two_receivers().await;
-    let (surroundings, program) = under_load(&receivers, settings).await;
+async fn killed(receivers: &[Receiver], surroundings: Surroundings, program: Program) {
     program.kill().await;
     assert!(receivers[0].count() < EVENTS, "the load was over before the kill");
     let unacked = surroundings.unacked_at_the_end().await;
@@ -71,7 +89,7 @@ async fn killed(settings: &[(&'static str, &str)]) {
     for (delivery, finals) in surroundings.results.finals() {
         assert!(finals.iter().any(|it| it.outcome == Outcome::Delivered), "{delivery}: {finals:#?}");
     }
-    let repeated: Vec<_> = requests(&receivers).into_iter().filter(|(_, times)| *times > 1).collect();
+    let repeated: Vec<_> = requests(receivers).into_iter().filter(|(_, times)| *times > 1).collect();
     // Twice; a third time where a copy was parked and its event was not acked yet.
     let most = repeated.iter().map(|(_, times)| *times).max();
     assert!(most <= Some(3), "{repeated:#?}");
@@ -85,8 +103,8 @@ async fn killed(settings: &[(&'static str, &str)]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_that_is_stopped_under_load_repeats_nothing_and_its_successor_does_the_rest() {
     for _ in 0..3 {
-        let receivers = two_receivers().await;
-        let (surroundings, program) = under_load(&receivers, &[]).await;
+        let receivers = two_receivers([10, 20]).await;
+        let (surroundings, program) = under_load(&receivers).await;
         program.stop().await;
         let (sent, told) = (receivers[0].count(), surroundings.results.all().len());
         assert!(sent < EVENTS, "the load was over before the stop");

@@ -18,12 +18,12 @@ use docrelay::{
         topology::{QueueSpec, Topology},
     },
     config::{BrokerConfig, Declare},
-    domain::{DocumentEvent, EventId, Happening, Secret},
+    domain::{DocumentEvent, EventId, Happening, ParkedEvent, Secret},
     policy::wait::Tier,
 };
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection, ConnectionProperties,
-    options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
+    options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable},
 };
 use serde_json::{Value, json};
@@ -231,6 +231,19 @@ impl Surroundings {
         (connection, channel)
     }
 
+    /// A queue of this channel's connection that gets a copy of all that is parked. See [`parked_in`].
+    pub(crate) async fn copies_of_what_is_parked(&self, channel: &Channel) -> String {
+        let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+        let queue = channel.queue_declare("".into(), options, FieldTable::default()).await.unwrap().name().clone();
+        let names = &self.topology.names;
+        for tier in Tier::all() {
+            let (exchange, key) = (names.park_exchange.as_str(), names.delay_key(tier));
+            let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+            channel.queue_bind(queue.clone(), exchange.into(), key.into(), options, arguments).await.unwrap();
+        }
+        queue.to_string()
+    }
+
     /// How many parked messages wait in all delay queues together.
     pub(crate) async fn parked(&self, channel: &Channel) -> u32 {
         let mut sum = 0;
@@ -305,6 +318,16 @@ impl Surroundings {
         let broker = self.shared.as_ref().expect("only on the shared broker");
         broker.take(&self.topology.names.dead_queue).await
     }
+}
+
+/// The parked messages in a queue, each with its events. They are taken off.
+pub(crate) async fn parked_in(channel: &Channel, queue: &str) -> Vec<Vec<ParkedEvent>> {
+    let mut all = Vec::new();
+    let options = BasicGetOptions { no_ack: true };
+    while let Some(message) = channel.basic_get(queue.into(), options).await.unwrap() {
+        all.push(codec::decode_parked(&message.delivery.data.into()).unwrap());
+    }
+    all
 }
 
 /// How many messages are ready in a queue.
