@@ -64,6 +64,9 @@ const LARGE_EVENT: usize = 64 * 1024;
 /// who leaves the line without a place shares the parked message of those that found no room in it.
 const GATHER: Duration = Duration::from_millis(250);
 
+/// How often it is looked whether more of an event's deliveries cannot start, before those that cannot are parked.
+const LOOKS: usize = 8;
+
 /// What the flow needs to know.
 #[derive(Debug, Clone)]
 pub struct FlowSettings {
@@ -277,12 +280,7 @@ impl<C: Courier> Flow<C> {
                 // What is ready now is taken first, so that what cannot start shares one parked message.
                 Some(until) => match timeout_at(until, steps.next()).await {
                     Ok(next) => next,
-                    // The set gives way when two steps have used up what a task may do at once. What is ready behind them
-                    // is found when it is asked once more.
-                    Err(_elapsed) => {
-                        yield_now().await;
-                        steps.next().now_or_never().flatten()
-                    }
+                    Err(_elapsed) => what_is_ready(&mut steps).await,
                 },
             };
             match next {
@@ -319,6 +317,18 @@ impl<C: Courier> Flow<C> {
             Task::Park(tier, group) => Stepped::Parked(self.park(work, tier, group).await),
         }
     }
+}
+
+/// The next step that is ready, if any is. The set gives way when two steps have used up what a task may do at once, or have
+/// woken themselves, as attempts do that have just begun: what is ready behind them is found when it is asked again.
+async fn what_is_ready<F: Future>(steps: &mut FuturesUnordered<F>) -> Option<F::Output> {
+    for _ in 0..LOOKS {
+        yield_now().await;
+        if let Some(next) = steps.next().now_or_never() {
+            return next;
+        }
+    }
+    None
 }
 
 /// Everything a message owed is with the broker.
