@@ -1,7 +1,5 @@
 //! The whole service with targets that are exchanges.
 
-use std::time::Instant;
-
 use docrelay::{
     broker::codec,
     domain::{DeliveryId, FailureKind, Outcome},
@@ -12,6 +10,7 @@ use lapin::{
     types::FieldTable,
 };
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{Subscriber, isolation::tell_queue, message_id};
 use crate::support::{
