@@ -64,7 +64,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     tokio::select! {
         drained = service.stop() => {
-            tracing::info!(finished = drained.finished, "Stopped");
+            tracing::info!(finished = drained.finished, told = drained.told, "Stopped");
             Ok(())
         }
         _ = terminate.recv() => Err(anyhow::anyhow!("a second signal: ended at once")),
@@ -90,7 +90,8 @@ pub struct Service {
     messages: TaskTracker,
     /// Everything else.
     tasks: TaskTracker,
-    consuming: JoinHandle<()>,
+    /// Says whether all acks were taken.
+    consuming: JoinHandle<bool>,
     publishing: JoinHandle<()>,
 }
 
@@ -99,6 +100,8 @@ pub struct Service {
 pub struct Drained {
     /// Whether everything in flight finished within the grace period.
     pub finished: bool,
+    /// Whether everything was told to the broker, its acks included. What was not, it gives again to whoever comes next.
+    pub told: bool,
 }
 
 impl Service {
@@ -182,11 +185,12 @@ impl Service {
         let end = Instant::now() + LAST_WORDS;
         let settled = timeout_at(end, self.messages.wait()).await.is_ok();
         // 5 Last acks, last confirms.
-        let acked = timeout_at(end, self.consuming).await.is_ok();
+        let acked = matches!(timeout_at(end, self.consuming).await, Ok(Ok(true)));
         self.stopped.cancel();
         let published = timeout_at(end, self.publishing).await.is_ok();
         self.give_up.cancel();
-        if !(settled && acked && published) {
+        let told = settled && acked && published;
+        if !told {
             tracing::warn!(
                 settled,
                 acked,
@@ -197,7 +201,7 @@ impl Service {
         // 6 The rest of the tasks.
         self.tasks.close();
         drop(timeout_at(end, self.tasks.wait()).await);
-        Drained { finished }
+        Drained { finished, told }
     }
 }
 
@@ -291,12 +295,10 @@ fn hand_to(flow: Arc<Flows>, messages: TaskTracker) -> impl Fn(Inbound) + Send +
 async fn once_loaded(
     mut loaded: watch::Receiver<Option<usize>>,
     draining: CancellationToken,
-    consuming: impl Future<Output = ()>,
-) {
+    consuming: impl Future<Output = bool>,
+) -> bool {
     let is_complete = async { loaded.wait_for(Option::is_some).await.is_ok() };
-    if draining.run_until_cancelled(is_complete).await == Some(true) {
-        consuming.await;
-    }
+    draining.run_until_cancelled(is_complete).await != Some(true) || consuming.await
 }
 
 async fn follow_consuming(flow: Arc<Flows>, mut consuming: watch::Receiver<bool>, stopping: CancellationToken) {

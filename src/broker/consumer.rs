@@ -108,17 +108,26 @@ impl Consumers {
     }
 
     /// Consumes until `stop`, over any number of lost connections, and hands each message to `on_message`. After `stop`
-    /// no message comes any more, but acks still go out; returns after `stopped`, when the last acks are written.
-    pub async fn run(self, on_message: impl Fn(Inbound) + Sync, stop: CancellationToken, stopped: CancellationToken) {
+    /// no message comes any more, but acks still go out; returns after `stopped`, when the last acks are written. Says whether
+    /// the broker has taken all of them: it has not when the last connection was lost, or `stopped` cut it off.
+    pub async fn run(
+        self,
+        on_message: impl Fn(Inbound) + Sync,
+        stop: CancellationToken,
+        stopped: CancellationToken,
+    ) -> bool {
         let mut backoff = Backoff::new();
+        let mut are_taken = true;
         while !stop.is_cancelled() {
             let ended = tokio::select! {
                 ended = self.session(&on_message, (&stop, &stopped), &mut backoff) => ended,
-                () = stopped.cancelled() => Ok(()),
+                () = stopped.cancelled() => return false,
             };
             self.consuming.send_replace(false);
+            // What could not even connect had nothing in hand.
+            are_taken &= matches!(ended, Ok(()) | Err(Ended::Connect(_)));
             match ended {
-                Ok(()) => return,
+                Ok(()) => return true,
                 Err(error) if error.needs_a_person() => {
                     tracing::error!(broker.connection = "consuming", %error, "Cannot consume");
                 }
@@ -131,6 +140,7 @@ impl Consumers {
                 () = stop.cancelled() => {}
             }
         }
+        are_taken
     }
 
     async fn session(

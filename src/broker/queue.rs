@@ -87,10 +87,17 @@ impl<'a> Queue<'a> {
         let mut tap = self.tap().await?;
         loop {
             let gone = tap.gone();
+            let was_closed = || Ended::GivenUp("a channel was closed");
+            // A stop waits for it: RabbitMQ 3.10 crashes the channel of a consumer that is cancelled before it is there, and
+            // acks are lost with it.
+            tokio::select! {
+                opened = beside(&mut left, tap.open(self.name, self.tag(), sizing.prefetch())) => opened?,
+                () = gone.cancelled() => return Err(was_closed()),
+            }
             let next = tokio::select! {
                 next = beside(&mut left, self.consume(&mut tap, &mut sizing, on_message, stop)) => next?,
                 () = stop.cancelled() => break,
-                () = gone.cancelled() => return Err(Ended::GivenUp("a channel was closed")),
+                () = gone.cancelled() => return Err(was_closed()),
             };
             match next {
                 Next::Prefetch(prefetch) => {
@@ -117,7 +124,7 @@ impl<'a> Queue<'a> {
         Tap::new(self.connection, self.source, Arc::clone(&self.held), self.gone.child_token(), self.tracker).await
     }
 
-    /// Consumes with one prefetch, on one channel, until another one is better.
+    /// Consumes on a channel that is open, with one prefetch, until another one is better.
     async fn consume(
         &self,
         tap: &mut Tap,
@@ -125,7 +132,6 @@ impl<'a> Queue<'a> {
         on_message: &(impl Fn(Inbound) + Sync),
         stop: &CancellationToken,
     ) -> Result<Next, Ended> {
-        tap.open(self.name, self.tag(), sizing.prefetch()).await?;
         loop {
             let now = Instant::now();
             let leave = self.leave_at(tap, sizing).map(|at| at.max(now + ASK_AGAIN));

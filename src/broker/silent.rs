@@ -32,7 +32,7 @@ impl Silent {
     }
 
     /// Lets somebody try for a while, who must do it ever more seldom.
-    pub(super) async fn tried_by(self, running: impl Future<Output = ()>) {
+    pub(super) async fn tried_by<T>(self, running: impl Future<Output = T>) {
         assert!(timeout(WATCHED, running).await.is_err(), "it is tried for ever");
         let mut tries = 0;
         loop {

@@ -2,12 +2,19 @@
 
 use std::time::Duration;
 
+use docrelay::broker::{Acked, Confirmed, Standing};
 use lapin::types::FieldTable;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
-use super::{Running, assert_no_attempt_is_repeated, different_results, publish, subscription, until_unacknowledged};
+use super::{
+    Running, assert_no_attempt_is_repeated, consuming::Consuming, different_results, publish, subscription,
+    until_unacknowledged,
+};
 use crate::support::{
-    broker::{DEADLINE, TestBroker},
+    broker::{DEADLINE, TestBroker, eventually},
     receiver::{Receiver, Reply},
 };
 
@@ -86,4 +93,30 @@ async fn big_events_that_wait_for_a_slow_receiver_are_in_hand_only_as_far_as_the
     assert_no_attempt_is_repeated(&requests);
     assert_eq!(requests.len(), 3 * COUNT + 150);
     service.stop().await;
+}
+
+/// In the first moments the prefetch grows, and with each step the consumer is opened again: a stop may come right then.
+#[tokio::test]
+async fn a_stop_while_the_consumer_is_opened_again_loses_no_ack() {
+    const EVENTS: usize = 300;
+    const STEP: Duration = Duration::from_micros(250);
+    let broker = TestBroker::declared().await;
+    let events = &broker.topology.names.events_queue;
+    let (mut published, mut acked) = (0, 0);
+    for round in 0..40 {
+        let missing = EVENTS - (published - acked);
+        publish(&broker, "acme", published..published + missing, 10).await;
+        published += missing;
+        let mut consuming = Consuming::start(&broker, watch::Sender::new(Standing::Open).subscribe());
+        let first = consuming.next().await;
+        let moment = Instant::now() + Duration::from_millis(24) + STEP * (round % 20);
+        assert_eq!(first.receipt.ack(Confirmed::nothing_owed()), Acked::Sent);
+        let (others, are_taken) = consuming.ack_until(moment).await;
+        assert!(are_taken, "round {round}: the session did not end in order");
+        acked += 1 + others;
+        eventually("all that was not acked, and nothing else", || async {
+            (broker.ready(events).await as usize == published - acked).then_some(())
+        })
+        .await;
+    }
 }

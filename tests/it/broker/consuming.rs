@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use docrelay::{
-    broker::{ConsumerSettings, Consumers, Inbound, Standing, codec},
+    broker::{Acked, Confirmed, ConsumerSettings, Consumers, Inbound, Standing, codec},
     config::BrokerConfig,
 };
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
-    time::timeout,
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -23,7 +23,7 @@ pub(super) struct Consuming {
     messages: mpsc::Receiver<Inbound>,
     stop: CancellationToken,
     stopped: CancellationToken,
-    task: JoinSet<()>,
+    task: JoinSet<bool>,
 }
 
 impl Consuming {
@@ -73,9 +73,31 @@ impl Consuming {
         self.stopped.cancel();
     }
 
-    /// Waits for its end.
-    pub(super) async fn ended(mut self) {
-        timeout(DEADLINE, self.task.join_next()).await.expect("it must end").unwrap().unwrap();
+    /// Acks whatever comes until `moment`, then stops it, acks the rest, and waits for its end. Says how many were acked, and
+    /// whether the broker has taken all acks.
+    pub(super) async fn ack_until(mut self, moment: Instant) -> (usize, bool) {
+        let (mut acked, mut stopping) = (0, false);
+        loop {
+            tokio::select! {
+                biased;
+                () = sleep_until(moment), if !stopping => {
+                    self.stop.cancel();
+                    stopping = true;
+                }
+                message = timeout(DEADLINE, self.messages.recv()) => match message.expect("a message, or the end") {
+                    Some(message) => {
+                        assert_eq!(message.receipt.ack(Confirmed::nothing_owed()), Acked::Sent);
+                        acked += 1;
+                    }
+                    None => return (acked, self.ended().await),
+                },
+            }
+        }
+    }
+
+    /// Waits for its end. Says whether the broker has taken all acks.
+    pub(super) async fn ended(mut self) -> bool {
+        timeout(DEADLINE, self.task.join_next()).await.expect("it must end").unwrap().unwrap()
     }
 }
 

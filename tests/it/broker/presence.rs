@@ -34,7 +34,7 @@ const EXACT: Duration = Duration::from_millis(500);
 struct Replica {
     share: watch::Receiver<Share>,
     stop: CancellationToken,
-    running: JoinHandle<()>,
+    running: JoinHandle<bool>,
     _publishing: watch::Sender<Standing>,
 }
 

@@ -216,7 +216,8 @@ async fn a_stop_lets_what_is_under_way_finish_and_closes_the_connection_after_it
     let service = surroundings.start().await;
     surroundings.publish_all(&(0..EVENTS).map(|number| event(&format!("evt-{number}"))).collect::<Vec<_>>()).await;
     let first = subscriber.next(&queue).await;
-    assert!(service.stop().await.finished);
+    let stopped = service.stop().await;
+    assert!(stopped.finished && stopped.told, "{stopped:?}");
     let told = || node.ctl(&["list_connections", "-q", "--no-table-headers", "client_properties"]);
     eventually("the end of the connection", || async { (!told().await.contains("docrelay targets")).then_some(()) })
         .await;
