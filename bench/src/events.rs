@@ -1,4 +1,7 @@
-//! The load: `document_predict` events of 2 KB, spread evenly over 64 organizations.
+//! The load: `document_predict` events of 2 KB, spread evenly over 64 organizations. Each says something else: lines of text as
+//! they are read from a page, so that what is compressed is no smaller than it would be elsewhere.
+
+use std::sync::LazyLock;
 
 use prost::Message;
 
@@ -49,9 +52,65 @@ pub fn event_for(organization: &str, run: &str, index: usize) -> (String, String
 /// The document and its field each have a length that grows from one byte to two when it is filled up.
 const FILLED_LENGTH_BYTES: usize = 2;
 
-fn document(id: &str, fill: usize) -> wire::document_event::Event {
-    let json = format!(r#"{{"id":"{id}","total":12.50,"text":"{}"}}"#, "x".repeat(fill));
+/// A document whose lines are so many bytes.
+fn document(id: &str, bytes: usize) -> wire::document_event::Event {
+    let json = format!(r#"{{"id":"{id}","total":12.50,"lines":[{}]}}"#, lines(id, bytes));
     wire::document_event::Event::DocumentPredict(wire::DocumentPredict { document_json: json.into() })
+}
+
+static WORDS: LazyLock<Vec<&str>> = LazyLock::new(|| {
+    "invoice number date due total amount net gross tax rate supplier customer address street city country payment terms account \
+     bank order reference quantity unit price discount description item page of the and for with per hour service delivery note \
+     balance subtotal shipping currency transport contract period monthly licence"
+        .split_whitespace()
+        .collect()
+});
+
+/// The longest line with its comma.
+const LONGEST_LINE: usize = 160;
+
+/// Lines of text, where they stand on the page and how sure it is, exactly so many bytes of JSON; others for another id.
+fn lines(id: &str, bytes: usize) -> String {
+    const LAST: (&str, &str) = (r#"{"text":""#, r#""}"#);
+    let mut dice = Dice(id.bytes().fold(7, |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte))));
+    let mut lines = String::with_capacity(bytes);
+    while lines.len() + LONGEST_LINE + LAST.0.len() + LAST.1.len() < bytes {
+        let text = dice.words(5);
+        let (x, y, width, height) = (dice.below(2480), dice.below(3508), dice.below(900), dice.below(60));
+        let sure = 800 + dice.below(200);
+        let line = format!(r#"{{"text":"{text}","page":1,"box":[{x},{y},{width},{height}],"confidence":0.{sure}}},"#);
+        lines.push_str(&line);
+    }
+    let Some(rest) = bytes.checked_sub(lines.len() + LAST.0.len() + LAST.1.len()) else { return lines };
+    let text: String = std::iter::repeat_with(|| dice.words(5) + " ")
+        .take(rest)
+        .flat_map(String::into_bytes)
+        .take(rest)
+        .map(char::from)
+        .collect();
+    lines + LAST.0 + &text + LAST.1
+}
+
+/// Numbers that are the same in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, most: u64) -> u64 {
+        // Knuth's constants for 64 bits; the upper half is the better one.
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % most
+    }
+
+    /// One word to `most` of them.
+    fn words(&mut self, most: u64) -> String {
+        let words: Vec<_> =
+            (0..=self.below(most)).filter_map(|_| WORDS.get(self.index(WORDS.len())).copied()).collect();
+        words.join(" ")
+    }
+
+    fn index(&mut self, length: usize) -> usize {
+        usize::try_from(self.below(length as u64)).unwrap_or_default()
+    }
 }
 
 /// The subscriptions file: for every organization `fan_out` subscriptions to its events.
@@ -104,6 +163,21 @@ mod tests {
         for index in [0, 1, 9, 10, 999, 19_999, 21_023] {
             assert_eq!(event("r1-bare", index).2.len(), EVENT_BYTES, "event {index}");
         }
+    }
+
+    #[test]
+    fn every_document_is_json_and_says_something_else() {
+        let documents: std::collections::HashSet<_> = (0..1000)
+            .map(|index| {
+                let event = wire::DocumentEvent::decode(event("r1-bare", index).2.as_slice()).unwrap();
+                let Some(wire::document_event::Event::DocumentPredict(predict)) = event.event else {
+                    panic!("{event:?}")
+                };
+                let document: serde_json::Value = serde_json::from_slice(&predict.document_json).unwrap();
+                document["lines"].to_string()
+            })
+            .collect();
+        assert_eq!(documents.len(), 1000);
     }
 
     #[test]

@@ -3,10 +3,12 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    io::Read,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use anyhow::{Context, Result};
+use flate2::read::ZlibDecoder;
 use futures_util::StreamExt;
 use lapin::{
     Channel, Connection, ConnectionProperties, Consumer,
@@ -18,7 +20,7 @@ use prost::Message;
 
 use crate::{
     broker::{PARK_EXCHANGE, RESULTS_EXCHANGE, delay_keys},
-    events::wire::{DocumentEvent, Parked},
+    events::wire::{DocumentEvent, Parked, ParkedEvent},
 };
 
 /// What a delivery waited.
@@ -114,8 +116,8 @@ impl Counted {
             .rsplit_once('.')
             .and_then(|(_, wait)| wait.strip_suffix('s')?.parse().ok())
             .unwrap_or_default();
-        let Ok(parked) = Parked::decode(delivery.data.as_slice()) else { return };
-        for parked in parked.events {
+        let Some(events) = parked_events(&delivery.data) else { return };
+        for parked in events {
             let Ok(event) = DocumentEvent::decode(parked.event) else { continue };
             for owed in parked.owed {
                 let waited = self.waited.entry((event.id.clone(), owed.subscription_id)).or_default();
@@ -135,6 +137,17 @@ impl Counted {
             *self.results.entry((outcome.to_owned(), organization.to_owned())).or_default() += 1;
         }
     }
+}
+
+/// The events of a parked message, compressed or not.
+fn parked_events(body: &[u8]) -> Option<Vec<ParkedEvent>> {
+    let Parked { mut events, zlib } = Parked::decode(body).ok()?;
+    if !zlib.is_empty() {
+        let mut body = Vec::new();
+        ZlibDecoder::new(&zlib[..]).read_to_end(&mut body).ok()?;
+        events.extend(Parked::decode(body.as_slice()).ok()?.events);
+    }
+    Some(events)
 }
 
 impl Waited {

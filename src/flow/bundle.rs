@@ -2,6 +2,7 @@
 //!
 //! Events that owe to the same few subscriptions and wait in the same delay queue share one message. They come back together,
 //! and it is acked when all of them are settled: what others' events owe is never held by it, nor repeated after a crash.
+//! What an event owes to many is one message, though not all of it is parked in the same instant.
 
 use std::{
     collections::HashMap,
@@ -26,11 +27,11 @@ use crate::{
 /// So many events share a message at most: after a crash the deliveries of all are made again.
 const MOST_EVENTS: usize = 16;
 
-/// A message of several events is no larger than this; a larger one leaves at once. Large events have gathered before,
-/// delivery by delivery.
+/// A message that gathers is no larger than this; a larger one leaves at once. Large events have gathered before, delivery by
+/// delivery.
 const MOST_BYTES: usize = 64 * 1024;
 
-/// An event that owes to more subscriptions than this has a message of its own: hardly another one owes to the same.
+/// What owes to more subscriptions than this shares no message with other events: hardly another one owes to the same.
 const MOST_SUBSCRIPTIONS: usize = 4;
 
 /// What is about to be parked. One for each process.
@@ -42,8 +43,14 @@ pub(super) struct Bundles {
     open: Mutex<Open>,
 }
 
-/// What an event must share to share a message.
-type Key = (Tier, OrganizationId, Vec<SubscriptionId>);
+/// What deliveries must share to share a message.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Key {
+    /// Other events to the same.
+    Subscriptions(Tier, OrganizationId, Vec<SubscriptionId>),
+    /// More of the same event: where its bytes lie, which stay there while its message gathers.
+    Event(Tier, usize),
+}
 
 /// How a bundle leaves, for everyone who has something in it: whoever waits for it, moves it on.
 type Departure = Shared<BoxFuture<'static, Result<Confirmed, OutboxError>>>;
@@ -57,18 +64,18 @@ struct Open {
 }
 
 /// One message that is about to be published.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Bundle {
+    /// `None` once it leaves.
     content: Arc<Mutex<Option<Content>>>,
     departure: Departure,
 }
 
+/// At least one event.
 #[derive(Debug)]
 struct Content {
-    events: usize,
-    body: Vec<u8>,
-    /// Of the only event.
-    trace: TraceContext,
+    events: Vec<ParkedEvent>,
+    bytes: usize,
 }
 
 impl Bundles {
@@ -79,7 +86,7 @@ impl Bundles {
         Self { outbox, draining, epoch: now, open: Mutex::new(open) }
     }
 
-    /// Parks an event, in a moment.
+    /// Parks what an event owes, in a moment.
     ///
     /// # Errors
     /// When it is too large for any broker, or the service stops.
@@ -87,41 +94,37 @@ impl Bundles {
         &self,
         tier: Tier,
         organization: &OrganizationId,
-        parked: &ParkedEvent,
+        parked: ParkedEvent,
     ) -> Result<Confirmed, OutboxError> {
-        let body = codec::encode_parked(parked);
-        if body.len() > MOST_BYTES {
+        let content = Content::new(parked);
+        if content.bytes > MOST_BYTES {
             // It shares with none, and copies of large ones are not to lie about.
-            return self.outbox.park(tier, body.into(), &parked.trace).await;
+            return content.leave(tier, &self.outbox).await;
         }
-        let key = (parked.owed.len() <= MOST_SUBSCRIPTIONS).then(|| {
-            let mut to: Vec<_> = parked.owed.iter().map(|owed| owed.subscription.clone()).collect();
-            to.sort_unstable();
-            (tier, organization.clone(), to)
-        });
-        self.add(tier, key, Content { events: 1, body, trace: parked.trace.clone() }).await
+        self.add(tier, organization, content).await
     }
 
-    /// Puts it with others if they are of its kind and have room, or opens a bundle.
-    fn add(&self, tier: Tier, key: Option<Key>, mut content: Content) -> Departure {
+    /// Puts it with what it may share a message with, if that has room, or opens a bundle.
+    fn add(&self, tier: Tier, organization: &OrganizationId, mut content: Content) -> Departure {
         let mut open = lock(&self.open);
         let now = Instant::now();
         if open.until <= now {
             open.bundles.clear();
         }
-        if let Some(bundle) = key.as_ref().and_then(|key| open.bundles.get(key)) {
-            match bundle.take_in(content) {
+        let keys = content.keys(tier, organization);
+        for key in &keys {
+            let Some(bundle) = open.bundles.get(key) else { continue };
+            match bundle.take_in(key, content) {
                 Ok(()) => return bundle.departure.clone(),
-                Err(no_room) => content = no_room,
+                Err(not_in_this) => content = not_in_this,
             }
         }
         let leaves_at = now + open.gathering.wait(now - self.epoch);
         open.until = open.until.max(leaves_at);
         let content = Arc::new(Mutex::new(Some(content)));
         let departure = self.depart(tier, leaves_at, Arc::clone(&content));
-        if let Some(key) = key {
-            open.bundles.insert(key, Bundle { content, departure: departure.clone() });
-        }
+        let bundle = Bundle { content, departure: departure.clone() };
+        open.bundles.extend(keys.into_iter().map(|key| (key, bundle.clone())));
         departure
     }
 
@@ -134,8 +137,8 @@ impl Bundles {
             }
             let taken = lock(&content).take();
             // It is taken once, here.
-            let Some(Content { body, trace, .. }) = taken else { return Err(OutboxError::Closed) };
-            outbox.park(tier, body.into(), &trace).await
+            let Some(content) = taken else { return Err(OutboxError::Closed) };
+            content.leave(tier, &outbox).await
         }
         .boxed()
         .shared()
@@ -143,17 +146,69 @@ impl Bundles {
 }
 
 impl Bundle {
-    /// Gives back what finds no room, or comes too late.
-    fn take_in(&self, more: Content) -> Result<(), Content> {
+    /// Gives back what is not of its kind, finds no room, or comes too late.
+    fn take_in(&self, key: &Key, more: Content) -> Result<(), Content> {
         let mut content = lock(&self.content);
         let Some(all) = content.as_mut() else { return Err(more) };
-        if all.events + more.events > MOST_EVENTS || all.body.len() + more.body.len() > MOST_BYTES {
+        if all.bytes + more.bytes > MOST_BYTES {
             return Err(more);
         }
-        all.events += more.events;
-        all.body.extend_from_slice(&more.body);
-        all.trace = TraceContext::default();
+        match key {
+            Key::Subscriptions(..) => all.take_others(more),
+            Key::Event(..) => all.take_same(more),
+        }
+    }
+}
+
+impl Content {
+    fn new(event: ParkedEvent) -> Self {
+        Self { bytes: codec::parked_bytes(&event), events: vec![event] }
+    }
+
+    /// By what it may find others, first what saves most.
+    fn keys(&self, tier: Tier, organization: &OrganizationId) -> Vec<Key> {
+        let Some(event) = self.events.first() else { return Vec::new() };
+        let same = Key::Event(tier, event.event.as_ptr().addr());
+        if event.owed.len() > MOST_SUBSCRIPTIONS {
+            return vec![same];
+        }
+        let mut to: Vec<_> = event.owed.iter().map(|owed| owed.subscription.clone()).collect();
+        to.sort_unstable();
+        vec![same, Key::Subscriptions(tier, organization.clone(), to)]
+    }
+
+    /// More events, which owe to those that it owed to when it was opened.
+    fn take_others(&mut self, more: Self) -> Result<(), Self> {
+        let owes_to_more = self.events.iter().any(|event| event.owed.len() > MOST_SUBSCRIPTIONS);
+        if owes_to_more || self.events.len() + more.events.len() > MOST_EVENTS {
+            return Err(more);
+        }
+        self.bytes += more.bytes;
+        self.events.extend(more.events);
         Ok(())
+    }
+
+    /// More that its only event owes. Few and few are apart: each may be shared with other events.
+    fn take_same(&mut self, more: Self) -> Result<(), Self> {
+        let ([event], [part]) = (self.events.as_mut_slice(), more.events.as_slice()) else { return Err(more) };
+        if event.owed.len().max(part.owed.len()) <= MOST_SUBSCRIPTIONS {
+            return Err(more);
+        }
+        for ParkedEvent { trace, owed, .. } in more.events {
+            event.owed.extend(owed);
+            // It may have begun with the last of them.
+            event.trace = trace;
+        }
+        self.bytes = codec::parked_bytes(event);
+        Ok(())
+    }
+
+    async fn leave(self, tier: Tier, outbox: &BrokerOutbox) -> Result<Confirmed, OutboxError> {
+        let trace = match self.events.as_slice() {
+            [only] => only.trace.clone(),
+            _ => TraceContext::default(),
+        };
+        outbox.park(tier, codec::encode_parked(&self.events).into(), &trace).await
     }
 }
 
@@ -231,7 +286,7 @@ mod tests {
             }
         };
         let parked = tokio::select! {
-            parked = join_all(events.iter().map(|(tier, event)| bundles.park(*tier, &acme, event))) => parked,
+            parked = join_all(events.iter().map(|(tier, event)| bundles.park(*tier, &acme, event.clone()))) => parked,
             () = answer => unreachable!("publishing has no end"),
         };
         held.sort_by(|a, b| b.cmp(a));
@@ -265,7 +320,47 @@ mod tests {
         assert_eq!(held(&large).await, [2, 1]);
         let subscriptions = ["a", "b", "c", "d", "e"];
         assert_eq!(held(&vec![(tier(0), event(&subscriptions[..4], 9)); 2]).await, [2]);
-        assert_eq!(held(&vec![(tier(0), event(&subscriptions, 9)); 2]).await, [1, 1]);
+        assert_eq!(held(&[(tier(0), event(&subscriptions, 9)), (tier(0), event(&subscriptions, 9))]).await, [1, 1]);
+    }
+
+    /// What an event owes to so many subscriptions, parked part by part.
+    fn parts(event: &ParkedEvent, sizes: &[usize]) -> Vec<(Tier, ParkedEvent)> {
+        let ids = (0..).map(|number| Owed::first(format!("s{number}").parse().unwrap()));
+        let mut owed = ids.take(sizes.iter().sum());
+        let part = |size: &usize| ParkedEvent { owed: owed.by_ref().take(*size).collect(), ..event.clone() };
+        sizes.iter().map(part).map(|part| (tier(0), part)).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_an_event_owes_to_many_is_one_message_whenever_it_is_parked() {
+        for sizes in [&[2, 14, 1, 2][..], &[14, 2, 9]] {
+            let Parking { bundles, publications, .. } = &mut parking();
+            let (acme, event) = (acme(), event(&[], 9));
+            let parts = parts(&event, sizes);
+            let parked = join_all(parts.iter().map(|(tier, part)| bundles.park(*tier, &acme, part.clone())));
+            let answer = async {
+                let published = publications.next().await.unwrap();
+                let body = published.body();
+                published.answer(Ok(Confirmed::nothing_owed()));
+                codec::decode_parked(&body).unwrap()
+            };
+            let (parked, messages) = tokio::join!(parked, answer);
+            assert!(parked.iter().all(Result::is_ok), "{parked:?}");
+            let all: Vec<_> = parts.into_iter().flat_map(|(_, part)| part.owed).collect();
+            assert_eq!(messages, [ParkedEvent { owed: all, ..event }]);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_an_event_owes_to_few_and_few_is_shared_with_other_events() {
+        let events: Vec<_> = (0..3).flat_map(|_| parts(&event(&[], 9), &[1, 2])).collect();
+        assert_eq!(held(&events).await, [3, 3]);
+        // Once it owes to many it takes no others, nor does what came from elsewhere join it.
+        let (one, other) = (event(&[], 9), event(&[], 9));
+        let [few, many] = <[_; 2]>::try_from(parts(&one, &[2, 9])).unwrap();
+        let others = parts(&other, &[2, 9]);
+        assert_eq!(held(&[few, many, others[0].clone()]).await, [1, 1]);
+        assert_eq!(held(&[parts(&one, &[9])[0].clone(), others[1].clone()]).await, [1, 1]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -290,7 +385,7 @@ mod tests {
             }
             bodies
         };
-        let parked = join_all(events.iter().map(|event| bundles.park(tier(0), &acme, event)));
+        let parked = join_all(events.into_iter().map(|event| bundles.park(tier(0), &acme, event)));
         let (parked, bodies) = tokio::join!(parked, answer);
         assert!(parked.iter().all(|it| it.as_ref().is_ok_and(Confirmed::may_be_repeated)), "{parked:?}");
         assert_eq!((bodies[0] == bodies[1], codec::decode_parked(&bodies[1]).unwrap().len()), (true, 3));
@@ -330,7 +425,7 @@ mod tests {
         let (tier, leaves_early) = &events[0];
         {
             let acme = acme();
-            let first = parking.bundles.park(*tier, &acme, leaves_early);
+            let first = parking.bundles.park(*tier, &acme, leaves_early.clone());
             let waited = tokio::time::timeout(Duration::from_millis(10), first).await;
             assert!(waited.is_err(), "it has opened the message, and is gone");
         }

@@ -118,7 +118,8 @@ pub(crate) fn open_parked(
         let one = |parked: ParkedEvent| match codec::decode_event(&parked.event, u64::MAX, Checked::Before) {
             Ok(event) => Ok(waited(event, parked)),
             Err(error) => {
-                let own = if is_alone { body.clone() } else { codec::encode_parked(&parked).into() };
+                let own =
+                    if is_alone { body.clone() } else { codec::encode_parked(std::slice::from_ref(&parked)).into() };
                 Err(aside(&own, &parked.trace, error))
             }
         };

@@ -145,7 +145,7 @@ impl<C: Courier> Flow<C> {
             trace: work.context().clone(),
             owed: group.iter().map(|later| later.owed.clone()).collect(),
         };
-        let proof = match self.bundles.park(tier, &work.event.organization, &parked).await {
+        let proof = match self.bundles.park(tier, &work.event.organization, parked).await {
             Ok(proof) => proof,
             Err(OutboxError::Closed) => return None,
             Err(OutboxError::TooLarge) => return Box::pin(self.too_large_to_park(work, group)).await,

@@ -6,6 +6,7 @@ mod arbitrary;
 mod disabled;
 mod event;
 mod known;
+mod packed;
 mod parked;
 mod result;
 
@@ -17,7 +18,7 @@ pub use self::{
     disabled::{decode_disabled, encode_disabled},
     event::{decode_event, encode_event},
     known::Known,
-    parked::{decode_parked, encode_parked, parked_apart},
+    parked::{decode_parked, encode_parked, parked_apart, parked_bytes},
     result::{decode_result, encode_result},
 };
 use super::Properties;

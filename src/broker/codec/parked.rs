@@ -3,33 +3,55 @@
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::{super::wire, DecodeError, PARKED_TYPE, error, required, timestamp, wire_timestamp};
+use super::{super::wire, DecodeError, PARKED_TYPE, error, packed, required, timestamp, wire_timestamp};
 use crate::domain::{InvalidReason, Owed, ParkedEvent, TraceContext, Wait};
+
+/// What one owed delivery takes besides its subscription's id, at most: seven numbers, a time and an error's name.
+const OWED_BYTES: usize = 96;
+
+/// What an event takes besides its bytes, its trace and what it owes, at most.
+const EVENT_BYTES: usize = 64;
 
 /// Reads a parked message: at least one event. One of an older version is a single event.
 ///
 /// # Errors
 /// Says what is wrong and in which field. Only a defect, or somebody else's message, gets here.
 pub fn decode_parked(body: &Bytes) -> Result<Vec<ParkedEvent>, DecodeError> {
-    let no_parked = |cause| error(InvalidReason::Undecodable, "message", format!("not a {PARKED_TYPE}: {cause}"));
-    let wire = wire::Parked::decode(body.clone()).map_err(no_parked)?;
-    if wire.events.is_empty() {
-        let alone = wire::ParkedEvent::decode(body.clone()).map_err(no_parked)?;
-        return Ok(vec![event(alone)?]);
+    let events = unpacked(body)?;
+    if events.is_empty() {
+        return Ok(vec![event(wire::ParkedEvent::decode(body.clone()).map_err(|cause| not_parked(&cause))?)?]);
     }
-    wire.events.into_iter().map(event).collect()
+    events.into_iter().map(event).collect()
 }
 
 /// Takes a parked message apart, without a look at what its events say: a message for each. What holds only one, or is no
 /// parked message, stays as it is.
 #[must_use]
 pub fn parked_apart(body: &Bytes) -> Vec<Bytes> {
-    match wire::Parked::decode(body.clone()) {
-        Ok(wire) if wire.events.len() > 1 => {
-            wire.events.into_iter().map(|event| wire::Parked { events: vec![event] }.encode_to_vec().into()).collect()
-        }
+    match unpacked(body) {
+        Ok(events) if events.len() > 1 => events.into_iter().map(|event| write(vec![event]).into()).collect(),
         Ok(_) | Err(_) => vec![body.clone()],
     }
+}
+
+/// The events of a parked message; none where it is of an older version.
+fn unpacked(body: &Bytes) -> Result<Vec<wire::ParkedEvent>, DecodeError> {
+    let mut wire = wire::Parked::decode(body.clone()).map_err(|cause| not_parked(&cause))?;
+    if !wire.zlib.is_empty() {
+        let cannot_be =
+            |cause: String| error(InvalidReason::Undecodable, "zlib", format!("not {PARKED_TYPE}: {cause}"));
+        let unpacked = packed::unpack(&wire.zlib).map_err(|cause| cannot_be(cause.to_string()))?;
+        let unpacked = wire::Parked::decode(unpacked).map_err(|cause| cannot_be(cause.to_string()))?;
+        if unpacked.events.is_empty() {
+            return Err(cannot_be("it holds no event".to_owned()));
+        }
+        wire.events.extend(unpacked.events);
+    }
+    Ok(wire.events)
+}
+
+fn not_parked(cause: &prost::DecodeError) -> DecodeError {
+    error(InvalidReason::Undecodable, "message", format!("not a {PARKED_TYPE}: {cause}"))
 }
 
 fn event(wire: wire::ParkedEvent) -> Result<ParkedEvent, DecodeError> {
@@ -69,9 +91,30 @@ fn owed(wire: &wire::Owed) -> Result<Owed, DecodeError> {
     })
 }
 
-/// Writes a parked message of one event. Several, one after another, are one message that holds the events of all.
+/// Writes a parked message of events; compressed, unless that saves little or it is large.
 #[must_use]
-pub fn encode_parked(parked: &ParkedEvent) -> Vec<u8> {
+pub fn encode_parked(events: &[ParkedEvent]) -> Vec<u8> {
+    let body = write(events.iter().map(wire_event).collect());
+    match packed::pack(&body) {
+        Some(zlib) => wire::Parked { zlib: zlib.into(), ..wire::Parked::default() }.encode_to_vec(),
+        None => body,
+    }
+}
+
+/// How many bytes an event takes in a parked message that is not compressed, at most.
+#[must_use]
+pub fn parked_bytes(parked: &ParkedEvent) -> usize {
+    let TraceContext { traceparent, tracestate } = &parked.trace;
+    let trace = [traceparent, tracestate].into_iter().flatten().map(String::len).sum::<usize>();
+    let owed = parked.owed.iter().map(|owed| owed.subscription.as_str().len() + OWED_BYTES).sum::<usize>();
+    parked.event.len() + trace + owed + EVENT_BYTES
+}
+
+fn write(events: Vec<wire::ParkedEvent>) -> Vec<u8> {
+    wire::Parked { events, ..wire::Parked::default() }.encode_to_vec()
+}
+
+fn wire_event(parked: &ParkedEvent) -> wire::ParkedEvent {
     let owed = parked.owed.iter().map(|owed| wire::Owed {
         subscription_id: owed.subscription.as_str().to_owned(),
         attempts: owed.attempts,
@@ -86,15 +129,14 @@ pub fn encode_parked(parked: &ParkedEvent) -> Vec<u8> {
         deferred_told: owed.deferred_told,
         waiting_since: owed.waiting_since.map(wire_timestamp),
     });
-    let event = wire::ParkedEvent {
+    wire::ParkedEvent {
         event: parked.event.clone(),
         first_seen: Some(wire_timestamp(parked.first_seen)),
         fan_out: parked.fan_out,
         traceparent: parked.trace.traceparent.clone().unwrap_or_default(),
         tracestate: parked.trace.tracestate.clone().unwrap_or_default(),
         owed: owed.collect(),
-    };
-    wire::Parked { events: vec![event] }.encode_to_vec()
+    }
 }
 
 #[cfg(test)]
@@ -105,10 +147,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parked_messages_are_read_as_they_were_written_also_one_after_another(
-            parked in vec(arbitrary::parked(), 1..4)
-        ) {
-            let body: Vec<_> = parked.iter().flat_map(encode_parked).collect();
+        fn parked_messages_are_read_as_they_were_written(parked in vec(arbitrary::parked(), 1..9)) {
+            let body = encode_parked(&parked);
+            prop_assert!(body.len() <= parked.iter().map(parked_bytes).sum());
             prop_assert_eq!(decode_parked(&body.into()), Ok(parked));
         }
 
@@ -129,7 +170,12 @@ mod tests {
     }
 
     fn message(events: Vec<wire::ParkedEvent>) -> Bytes {
-        wire::Parked { events }.encode_to_vec().into()
+        write(events).into()
+    }
+
+    fn compressed(body: &[u8]) -> Bytes {
+        let zlib = packed::pack(body).unwrap().into();
+        wire::Parked { zlib, ..wire::Parked::default() }.encode_to_vec().into()
     }
 
     fn owing(subscription_id: &str) -> Vec<wire::Owed> {
@@ -175,6 +221,33 @@ mod tests {
         assert_eq!(parts, [message(vec![wire()]), message(vec![damaged])]);
         assert_eq!(parts.iter().map(|part| decode_parked(part).is_ok()).collect::<Vec<_>>(), [true, false]);
         assert_eq!(parked_apart(&Bytes::from_static(b"\xff")), [&b"\xff"[..]]);
+    }
+
+    #[test]
+    fn what_is_worth_it_is_compressed_and_read_and_taken_apart_as_if_it_were_not() {
+        let event = wire::ParkedEvent { event: vec![7; 3000].into(), ..wire() };
+        let parked = decode_parked(&message(vec![event.clone(), event])).unwrap();
+        let plain = message(parked.iter().map(wire_event).collect());
+        let body: Bytes = encode_parked(&parked).into();
+        assert!(body.len() < 500, "{} bytes", body.len());
+        assert!(decode_parked(&body) == Ok(parked));
+        assert!(parked_apart(&body) == parked_apart(&plain));
+    }
+
+    #[test]
+    fn what_is_compressed_and_is_no_parked_message_names_the_field() {
+        // Field 127, which nobody knows, and no event.
+        let nothing = [0xf8, 7, 0].repeat(300);
+        let table = [
+            compressed(&[0xff; 2000]),
+            compressed(&nothing),
+            wire::Parked { zlib: Bytes::from_static(b"\x78"), ..wire::Parked::default() }.encode_to_vec().into(),
+        ];
+        for body in table {
+            let error = decode_parked(&body).unwrap_err();
+            assert_eq!((error.reason, error.field.as_str()), (InvalidReason::Undecodable, "zlib"), "{error}");
+            assert_eq!(parked_apart(&body), [body]);
+        }
     }
 
     #[test]

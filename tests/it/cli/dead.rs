@@ -26,13 +26,13 @@ fn event(organization: &str) -> Vec<u8> {
 }
 
 fn parked() -> Vec<u8> {
-    codec::encode_parked(&ParkedEvent {
+    codec::encode_parked(&[ParkedEvent {
         event: event("acme").into(),
         first_seen: domain::now(),
         fan_out: 1,
         trace: TraceContext::default(),
         owed: vec![Owed::first("erp".parse().unwrap())],
-    })
+    }])
 }
 
 fn properties(kind: &str, message_id: &str, headers: &[(&str, &str)]) -> BasicProperties {

@@ -51,13 +51,13 @@ async fn what_cannot_be_read_is_set_aside_without_those_that_waited_with_it() {
     let surroundings = Surroundings::new().await;
     surroundings.subscribe(&[subscription("erp", &receiver.url("/"))]);
     let waiting = |event: Vec<u8>| {
-        codec::encode_parked(&ParkedEvent {
+        codec::encode_parked(&[ParkedEvent {
             event: event.into(),
             first_seen: now(),
             fan_out: 1,
             trace: TraceContext::default(),
             owed: vec![Owed::first("erp".parse().unwrap())],
-        })
+        }])
     };
     let unreadable = waiting(b"\xff\xff".to_vec());
     // Field 10 of seven bytes, and in it only the event.

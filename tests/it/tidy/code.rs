@@ -3,7 +3,8 @@
 use super::{File, expect_none, files};
 
 /// Where each dependency may be named. What is not listed may be named everywhere.
-const DEPENDENCIES: [(&str, &[&str]); 35] = [
+const DEPENDENCIES: [(&str, &[&str]); 36] = [
+    ("flate2", &["src/broker/codec/packed.rs"]),
     ("lapin", &["src/broker/"]),
     ("prost", &["src/broker/codec/"]),
     ("prost_types", &["src/broker/codec/"]),
