@@ -100,7 +100,8 @@ pub struct Service {
 pub struct Drained {
     /// Whether everything in flight finished within the grace period.
     pub finished: bool,
-    /// Whether everything was told to the broker, its acks included. What was not, it gives again to whoever comes next.
+    /// Whether everything was told to the broker: every confirm of the last connections came, and every ack is taken. What was
+    /// not, it gives again to whoever comes next.
     pub told: bool,
 }
 
@@ -298,7 +299,10 @@ async fn once_loaded(
     consuming: impl Future<Output = bool>,
 ) -> bool {
     let is_complete = async { loaded.wait_for(Option::is_some).await.is_ok() };
-    draining.run_until_cancelled(is_complete).await != Some(true) || consuming.await
+    if draining.run_until_cancelled(is_complete).await != Some(true) {
+        return true; // Nothing was consumed.
+    }
+    consuming.await
 }
 
 async fn follow_consuming(flow: Arc<Flows>, mut consuming: watch::Receiver<bool>, stopping: CancellationToken) {

@@ -1,5 +1,5 @@
-//! The load: `document_predict` events of 2 KB, spread evenly over 64 organizations. Each says something else: lines of text as
-//! they are read from a page, so that what is compressed is no smaller than it would be elsewhere.
+//! The load: `document_predict` events of 2 KB, spread evenly over 64 organizations. Each says something else: lines of words, where
+//! they stand on the page and how sure that is, so that what is compressed is not a row of one letter.
 
 use std::sync::LazyLock;
 

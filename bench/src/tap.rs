@@ -142,7 +142,7 @@ impl Counted {
 /// The events of a parked message, compressed or not.
 fn parked_events(body: &[u8]) -> Option<Vec<ParkedEvent>> {
     let Parked { mut events, zlib } = Parked::decode(body).ok()?;
-    if !zlib.is_empty() {
+    for zlib in zlib {
         let mut body = Vec::new();
         ZlibDecoder::new(&zlib[..]).read_to_end(&mut body).ok()?;
         events.extend(Parked::decode(body.as_slice()).ok()?.events);

@@ -1,7 +1,13 @@
 //! Consuming: one connection for both queues, begun anew after every failure. What happens on it is `queue`'s
 //! business.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::StreamExt as _;
 use lapin::{Connection, Event};
@@ -108,8 +114,9 @@ impl Consumers {
     }
 
     /// Consumes until `stop`, over any number of lost connections, and hands each message to `on_message`. After `stop`
-    /// no message comes any more, but acks still go out; returns after `stopped`, when the last acks are written. Says whether
-    /// the broker has taken all of them: it has not when the last connection was lost, or `stopped` cut it off.
+    /// no message comes any more, but acks still go out; returns when the broker has taken the last of them, or after
+    /// `stopped`. Says whether it has taken all those of the last connection: it has not when that was lost, or `stopped` came
+    /// first.
     pub async fn run(
         self,
         on_message: impl Fn(Inbound) + Sync,
@@ -117,15 +124,17 @@ impl Consumers {
         stopped: CancellationToken,
     ) -> bool {
         let mut backoff = Backoff::new();
-        let mut are_taken = true;
+        let handed_on = AtomicBool::new(false);
+        let on_message = |message| {
+            handed_on.store(true, Ordering::Relaxed);
+            on_message(message);
+        };
         while !stop.is_cancelled() {
             let ended = tokio::select! {
                 ended = self.session(&on_message, (&stop, &stopped), &mut backoff) => ended,
-                () = stopped.cancelled() => return false,
+                () = stopped.cancelled() => break,
             };
             self.consuming.send_replace(false);
-            // What could not even connect had nothing in hand.
-            are_taken &= matches!(ended, Ok(()) | Err(Ended::Connect(_)));
             match ended {
                 Ok(()) => return true,
                 Err(error) if error.needs_a_person() => {
@@ -140,7 +149,8 @@ impl Consumers {
                 () = stop.cancelled() => {}
             }
         }
-        are_taken
+        // Who had nothing in hand owes no ack.
+        !handed_on.into_inner()
     }
 
     async fn session(
@@ -217,8 +227,8 @@ async fn watch_over(connection: &Connection) -> Ended {
     let mut events = std::pin::pin!(connection.events_listener());
     while let Some(event) = events.next().await {
         match event {
-            // A queue that is gone is told to whoever asked for it.
-            Event::Error(error) if is_not_found(&error) => {}
+            // That a queue is gone, or may not be used, is told to whoever asked for it, who says more about it.
+            Event::Error(error) if is_refused(&error) => {}
             Event::Error(error) => return Ended::Lost(error),
             _ => {}
         }
@@ -226,6 +236,6 @@ async fn watch_over(connection: &Connection) -> Ended {
     Ended::GivenUp("the connection ended")
 }
 
-fn is_not_found(error: &lapin::Error) -> bool {
-    matches!(error.kind(), lapin::ErrorKind::ProtocolError(reply) if reply.get_id() == 404)
+fn is_refused(error: &lapin::Error) -> bool {
+    matches!(error.kind(), lapin::ErrorKind::ProtocolError(reply) if matches!(reply.get_id(), 403 | 404))
 }

@@ -95,8 +95,9 @@ impl<'a> Queue<'a> {
                 () = gone.cancelled() => return Err(was_closed()),
             }
             let next = tokio::select! {
-                next = beside(&mut left, self.consume(&mut tap, &mut sizing, on_message, stop)) => next?,
+                biased;
                 () = stop.cancelled() => break,
+                next = beside(&mut left, self.consume(&mut tap, &mut sizing, on_message, stop)) => next?,
                 () = gone.cancelled() => return Err(was_closed()),
             };
             match next {

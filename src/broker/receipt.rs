@@ -21,7 +21,8 @@ pub struct Receipt {
     acks: mpsc::Sender<u64>,
     channel: CancellationToken,
     held: Arc<AtomicU64>,
-    bytes: u64,
+    /// What of it is its own.
+    bytes: AtomicU64,
     answered: bool,
     /// The channel's messages that are known to take long, and whether this is one of them.
     long: Option<Arc<watch::Sender<usize>>>,
@@ -47,13 +48,28 @@ impl Receipt {
         channel: CancellationToken,
     ) -> Self {
         held.fetch_add(bytes, Ordering::Relaxed);
-        Self { tag, acks, channel, held, bytes, answered: false, long: None, is_long: AtomicBool::new(false) }
+        Self {
+            tag,
+            acks,
+            channel,
+            held,
+            bytes: bytes.into(),
+            answered: false,
+            long: None,
+            is_long: AtomicBool::new(false),
+        }
     }
 
     /// The same, counted in `long` once it [takes long](Self::takes_long).
     pub(crate) fn counted_in(mut self, long: Arc<watch::Sender<usize>>) -> Self {
         self.long = Some(long);
         self
+    }
+
+    /// The message takes so many bytes more than it had on the wire: it was compressed.
+    pub fn holds_also(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.held.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// The message will take long: one of its targets is slow, or gives no answer. Its channel need not wait to find out.
@@ -95,7 +111,7 @@ impl Receipt {
 
 impl Drop for Receipt {
     fn drop(&mut self) {
-        self.held.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.held.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
         if let Some(long) = self.long.as_ref().filter(|_| *self.is_long.get_mut()) {
             long.send_modify(|count| *count = count.saturating_sub(1));
         }
@@ -136,6 +152,15 @@ mod tests {
         assert_eq!(*long.borrow(), 1);
         receipt.let_go();
         assert_eq!(*long.borrow(), 0);
+    }
+
+    #[test]
+    fn what_it_holds_when_it_is_unpacked_counts_until_it_is_finished() {
+        let (receipt, _acked, _channel, held) = receipt();
+        receipt.holds_also(900);
+        assert_eq!(held.load(Ordering::Relaxed), 1000);
+        receipt.let_go();
+        assert_eq!(held.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -201,9 +201,6 @@ impl Tap {
 /// have arrived, which lets the rest go, and the second that the rest has. A message that is given to this consumer goes back
 /// with the channel, as do those that were given and not begun.
 async fn acks_are_taken(channel: &Channel, queue: &str, tag: &str) -> Result<(), Ended> {
-    if queue.is_empty() {
-        return Ok(()); // It was never opened: nothing was given.
-    }
     let tag = format!("{tag}-end");
     channel.basic_qos(1, BasicQosOptions::default()).await?;
     let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());

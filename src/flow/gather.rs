@@ -9,11 +9,15 @@ use crate::policy::wait;
 /// beside the shortest wait.
 const SELDOM: Duration = Duration::from_millis(100);
 
-/// Where much is parked it leaves in so many smaller parts: a large one holds up the events that come behind it.
+/// Where much is parked it leaves in so many smaller parts, and where very much is, each of them in so many again: a large one
+/// holds up the events that come behind it.
 const PARTS: u32 = 5;
 
-/// So many messages in [`SELDOM`], or in the same part of a shorter unit, are little: here, and in the one before.
+/// So many messages in one part are little: in the last [`SELDOM`] or in this one, or in the same part of a shorter unit.
 const LITTLE: u32 = 25;
+
+/// So many in [`SELDOM`] are little in each of its parts.
+const MUCH: u32 = LITTLE * PARTS;
 
 /// And it is this part of the shortest wait, at most.
 const PART_OF_UNIT: u32 = 10;
@@ -21,11 +25,9 @@ const PART_OF_UNIT: u32 = 10;
 /// Says when each message leaves. One for each process.
 #[derive(Debug)]
 pub(super) struct Gathering {
-    /// Everything leaves at whole multiples of this,
-    often: Duration,
-    /// little at those of this.
+    /// Everything leaves at whole multiples of this where little is parked.
     seldom: Duration,
-    /// Which of the long times it is,
+    /// Which of these times it is,
     current: u128,
     /// how many messages came in it so far,
     came: u32,
@@ -36,8 +38,7 @@ pub(super) struct Gathering {
 impl Gathering {
     /// For waits of at least one `unit`.
     pub(super) fn new(unit: Duration) -> Self {
-        let often = SELDOM.min(unit / PART_OF_UNIT) / PARTS;
-        Self { often, seldom: often * PARTS, current: 0, came: 0, before: 0 }
+        Self { seldom: SELDOM.min(unit / PART_OF_UNIT), current: 0, came: 0, before: 0 }
     }
 
     /// How long a message that comes at `now`, counted from a fixed moment, waits for others.
@@ -48,8 +49,15 @@ impl Gathering {
             (self.current, self.came) = (current, 0);
         }
         self.came = self.came.saturating_add(1);
-        let is_little = self.before.max(self.came) <= LITTLE;
-        wait::until_next(now, if is_little { self.seldom } else { self.often })
+        let came = self.before.max(self.came);
+        let parts = if came <= LITTLE {
+            1
+        } else if came <= MUCH {
+            PARTS
+        } else {
+            PARTS * PARTS
+        };
+        wait::until_next(now, self.seldom / parts)
     }
 }
 
@@ -79,6 +87,15 @@ mod tests {
         }
         assert_eq!(gathering.wait(MS * 305), MS * 15);
         assert_eq!(gathering.wait(MS * 399), MS);
+        assert_eq!(gathering.wait(MS * 405), MS * 95);
+    }
+
+    #[test]
+    fn very_much_leaves_every_4_ms_from_the_126th_on_and_in_the_100_ms_after_it() {
+        let mut gathering = gathering();
+        let waits: Vec<_> = (1..=126).map(|_| gathering.wait(MS * 201)).collect();
+        assert_eq!((waits[124], waits[125]), (MS * 19, MS * 3));
+        assert_eq!(gathering.wait(MS * 306), MS * 2);
         assert_eq!(gathering.wait(MS * 405), MS * 95);
     }
 

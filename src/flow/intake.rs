@@ -137,6 +137,12 @@ pub(crate) fn open_parked(
         .collect()
 }
 
+/// How much memory the events of a parked message take besides its body: none unless it was compressed.
+pub(crate) fn unpacked_bytes<E>(body: &Bytes, events: &[Result<Opened, E>]) -> u64 {
+    let bytes: usize = events.iter().flatten().map(|Opened { work, .. }| work.raw.len()).sum();
+    if bytes > body.len() { bytes as u64 } else { 0 }
+}
+
 fn event(
     body: &Bytes,
     properties: &Properties,

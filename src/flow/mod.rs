@@ -241,7 +241,9 @@ impl<C: Courier> Flow<C> {
         snapshot: &Snapshot,
         receipt: &Receipt,
     ) -> Option<Settled> {
-        let events = intake::open_parked(body, properties, now()).into_iter().map(async |opened| match opened {
+        let opened = intake::open_parked(body, properties, now());
+        receipt.holds_also(intake::unpacked_bytes(body, &opened));
+        let events = opened.into_iter().map(async |opened| match opened {
             Ok(Opened { work, owed }) => {
                 self.returns.came_back(work.first_seen);
                 self.carry_all(&work, owed, snapshot, receipt).await

@@ -37,7 +37,8 @@ use crate::{
 };
 
 const UNIT: Duration = Duration::from_secs(1);
-const SUBSCRIPTIONS: usize = 4;
+/// More than events share a message for.
+const SUBSCRIPTIONS: usize = 6;
 const MAX_ATTEMPTS: u32 = 4;
 
 /// Something that happens, some time after the one before.

@@ -9,10 +9,10 @@ use flate2::{Compress, Compression, FlushCompress, Status, read::ZlibDecoder};
 /// Less than this is not worth it.
 const FROM_BYTES: usize = 512;
 
-/// Large messages stay as they are: compressing them takes milliseconds, and what is in hand is counted by its size on the wire.
-const UP_TO_BYTES: usize = 64 * 1024;
+/// Large messages stay as they are: compressing them takes milliseconds.
+pub(super) const UP_TO_BYTES: usize = 64 * 1024;
 
-/// A message that is compressed is smaller than this part of itself.
+/// A message that is compressed is no larger than this part of itself.
 const WORTH_IT: (usize, usize) = (7, 8);
 
 /// A zlib stream (RFC 1950) of a message; `None` where that is not worth it.
@@ -26,13 +26,15 @@ pub(super) fn pack(body: &[u8]) -> Option<Vec<u8>> {
     matches!(status, Ok(Status::StreamEnd)).then_some(packed)
 }
 
-/// Reads what [`pack`] wrote.
-pub(super) fn unpack(packed: &[u8]) -> io::Result<Bytes> {
-    let mut body = Vec::with_capacity(packed.len().saturating_mul(4).min(UP_TO_BYTES + 1));
-    ZlibDecoder::new(packed).take(UP_TO_BYTES as u64 + 1).read_to_end(&mut body)?;
-    if body.len() > UP_TO_BYTES {
-        return Err(io::Error::other(format!("more than {UP_TO_BYTES} bytes")));
+/// Reads what [`pack`] wrote, up to so many bytes.
+pub(super) fn unpack(packed: &[u8], room: usize) -> io::Result<Bytes> {
+    let mut body = Vec::with_capacity(packed.len().saturating_mul(4).min(room + 1));
+    ZlibDecoder::new(packed).take(room as u64 + 1).read_to_end(&mut body)?;
+    if body.len() > room {
+        return Err(io::Error::other(format!("more than {UP_TO_BYTES} bytes in all")));
     }
+    // It stays in hand as long as its events do.
+    body.shrink_to_fit();
     Ok(body.into())
 }
 
@@ -53,14 +55,14 @@ mod tests {
             let is_worth_it = (4 * FROM_BYTES..=UP_TO_BYTES).contains(&body.len());
             prop_assert!(packed.is_some() || !is_worth_it);
             if let Some(packed) = packed {
-                prop_assert!(packed.len() < body.len());
-                prop_assert_eq!(unpack(&packed).unwrap(), body);
+                prop_assert!(packed.len() * 8 <= body.len() * 7);
+                prop_assert_eq!(unpack(&packed, body.len()).unwrap(), body);
             }
         }
 
         #[test]
         fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..400)) {
-            drop(unpack(&bytes));
+            drop(unpack(&bytes, UP_TO_BYTES));
         }
     }
 
@@ -83,10 +85,11 @@ mod tests {
             encoder.write_all(&vec![0; bytes]).unwrap();
             encoder.finish().unwrap()
         };
-        assert_eq!(unpack(&zlib(UP_TO_BYTES)).unwrap().len(), UP_TO_BYTES);
-        assert!(unpack(&zlib(UP_TO_BYTES + 1)).unwrap_err().to_string().contains("more than 65536 bytes"));
-        assert!(unpack(&zlib(100 * UP_TO_BYTES)).is_err());
+        assert_eq!(unpack(&zlib(UP_TO_BYTES), UP_TO_BYTES).unwrap().len(), UP_TO_BYTES);
+        let error = unpack(&zlib(UP_TO_BYTES + 1), UP_TO_BYTES).unwrap_err();
+        assert!(error.to_string().contains("more than 65536 bytes"), "{error}");
+        assert!(unpack(&zlib(100 * UP_TO_BYTES), UP_TO_BYTES).is_err());
         let cut = zlib(5000);
-        assert!(unpack(&cut[..cut.len() - 1]).is_err(), "what is cut off is not taken for all");
+        assert!(unpack(&cut[..cut.len() - 1], UP_TO_BYTES).is_err(), "what is cut off is not taken for all");
     }
 }

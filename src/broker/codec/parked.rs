@@ -6,12 +6,6 @@ use prost::Message as _;
 use super::{super::wire, DecodeError, PARKED_TYPE, error, packed, required, timestamp, wire_timestamp};
 use crate::domain::{InvalidReason, Owed, ParkedEvent, TraceContext, Wait};
 
-/// What one owed delivery takes besides its subscription's id, at most: seven numbers, a time and an error's name.
-const OWED_BYTES: usize = 96;
-
-/// What an event takes besides its bytes, its trace and what it owes, at most.
-const EVENT_BYTES: usize = 64;
-
 /// Reads a parked message: at least one event. One of an older version is a single event.
 ///
 /// # Errors
@@ -37,10 +31,11 @@ pub fn parked_apart(body: &Bytes) -> Vec<Bytes> {
 /// The events of a parked message; none where it is of an older version.
 fn unpacked(body: &Bytes) -> Result<Vec<wire::ParkedEvent>, DecodeError> {
     let mut wire = wire::Parked::decode(body.clone()).map_err(|cause| not_parked(&cause))?;
-    if !wire.zlib.is_empty() {
-        let cannot_be =
-            |cause: String| error(InvalidReason::Undecodable, "zlib", format!("not {PARKED_TYPE}: {cause}"));
-        let unpacked = packed::unpack(&wire.zlib).map_err(|cause| cannot_be(cause.to_string()))?;
+    let cannot_be = |cause: String| error(InvalidReason::Undecodable, "zlib", format!("not {PARKED_TYPE}: {cause}"));
+    let mut room = packed::UP_TO_BYTES;
+    for zlib in wire.zlib {
+        let unpacked = packed::unpack(&zlib, room).map_err(|cause| cannot_be(cause.to_string()))?;
+        room -= unpacked.len();
         let unpacked = wire::Parked::decode(unpacked).map_err(|cause| cannot_be(cause.to_string()))?;
         if unpacked.events.is_empty() {
             return Err(cannot_be("it holds no event".to_owned()));
@@ -96,18 +91,15 @@ fn owed(wire: &wire::Owed) -> Result<Owed, DecodeError> {
 pub fn encode_parked(events: &[ParkedEvent]) -> Vec<u8> {
     let body = write(events.iter().map(wire_event).collect());
     match packed::pack(&body) {
-        Some(zlib) => wire::Parked { zlib: zlib.into(), ..wire::Parked::default() }.encode_to_vec(),
+        Some(zlib) => wire::Parked { zlib: vec![zlib.into()], ..wire::Parked::default() }.encode_to_vec(),
         None => body,
     }
 }
 
-/// How many bytes an event takes in a parked message that is not compressed, at most.
+/// How many bytes an event takes in a parked message that is not compressed.
 #[must_use]
 pub fn parked_bytes(parked: &ParkedEvent) -> usize {
-    let TraceContext { traceparent, tracestate } = &parked.trace;
-    let trace = [traceparent, tracestate].into_iter().flatten().map(String::len).sum::<usize>();
-    let owed = parked.owed.iter().map(|owed| owed.subscription.as_str().len() + OWED_BYTES).sum::<usize>();
-    parked.event.len() + trace + owed + EVENT_BYTES
+    wire::Parked { events: vec![wire_event(parked)], ..wire::Parked::default() }.encoded_len()
 }
 
 fn write(events: Vec<wire::ParkedEvent>) -> Vec<u8> {
@@ -148,9 +140,10 @@ mod tests {
     proptest! {
         #[test]
         fn parked_messages_are_read_as_they_were_written(parked in vec(arbitrary::parked(), 1..9)) {
-            let body = encode_parked(&parked);
-            prop_assert!(body.len() <= parked.iter().map(parked_bytes).sum());
-            prop_assert_eq!(decode_parked(&body.into()), Ok(parked));
+            let plain = write(parked.iter().map(wire_event).collect());
+            prop_assert_eq!(plain.len(), parked.iter().map(parked_bytes).sum::<usize>());
+            prop_assert_eq!(decode_parked(&plain.into()), Ok(parked.clone()));
+            prop_assert_eq!(decode_parked(&encode_parked(&parked).into()), Ok(parked));
         }
 
         #[test]
@@ -174,7 +167,7 @@ mod tests {
     }
 
     fn compressed(body: &[u8]) -> Bytes {
-        let zlib = packed::pack(body).unwrap().into();
+        let zlib = vec![packed::pack(body).unwrap().into()];
         wire::Parked { zlib, ..wire::Parked::default() }.encode_to_vec().into()
     }
 
@@ -235,19 +228,37 @@ mod tests {
     }
 
     #[test]
+    fn messages_one_after_another_are_one_message_compressed_or_not() {
+        let event = |byte: u8, bytes: usize| wire::ParkedEvent { event: vec![byte; bytes].into(), ..wire() };
+        let parked = |event| decode_parked(&message(vec![event])).unwrap();
+        let all = [parked(event(1, 9)), parked(event(2, 3000)), parked(event(3, 2000))];
+        let body = all.iter().flat_map(|events| encode_parked(events)).collect::<Vec<_>>();
+        assert!(body.len() < 1000, "{} bytes", body.len());
+        assert!(decode_parked(&body.into()) == Ok(all.concat()));
+    }
+
+    #[test]
     fn what_is_compressed_and_is_no_parked_message_names_the_field() {
         // Field 127, which nobody knows, and no event.
         let nothing = [0xf8, 7, 0].repeat(300);
         let table = [
             compressed(&[0xff; 2000]),
             compressed(&nothing),
-            wire::Parked { zlib: Bytes::from_static(b"\x78"), ..wire::Parked::default() }.encode_to_vec().into(),
+            wire::Parked { zlib: vec![Bytes::from_static(b"\x78")], ..wire::Parked::default() }.encode_to_vec().into(),
         ];
         for body in table {
             let error = decode_parked(&body).unwrap_err();
             assert_eq!((error.reason, error.field.as_str()), (InvalidReason::Undecodable, "zlib"), "{error}");
             assert_eq!(parked_apart(&body), [body]);
         }
+    }
+
+    #[test]
+    fn several_streams_are_unpacked_up_to_64_kib_in_all() {
+        let stream = compressed(&message(vec![wire::ParkedEvent { event: vec![7; 30_000].into(), ..wire() }]));
+        assert_eq!(decode_parked(&[stream.clone(), stream.clone()].concat().into()).unwrap().len(), 2);
+        let error = decode_parked(&[stream.clone(), stream.clone(), stream].concat().into()).unwrap_err();
+        assert!(error.to_string().contains("more than 65536 bytes"), "{error}");
     }
 
     #[test]

@@ -39,7 +39,11 @@ impl Consuming {
         let (hand_over, messages) = mpsc::channel(MOST);
         let (stop, stopped) = (CancellationToken::new(), CancellationToken::new());
         let mut task = JoinSet::new();
-        let on_message = move |message| hand_over.try_send(message).unwrap();
+        let stopping = stop.clone();
+        let on_message = move |message| {
+            assert!(!stopping.is_cancelled(), "nothing comes after the stop");
+            hand_over.try_send(message).unwrap();
+        };
         task.spawn(consumers.run(on_message, stop.clone(), stopped.clone()));
         Self { messages, stop, stopped, task }
     }

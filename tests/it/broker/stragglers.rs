@@ -103,7 +103,7 @@ async fn what_is_finished_waits_for_a_straggler_that_is_finished_soon_and_is_ack
         }
     }
     consuming.stop();
-    consuming.ended().await;
+    assert!(consuming.ended().await);
 }
 
 #[tokio::test]
@@ -141,7 +141,7 @@ async fn what_does_not_finish_is_left_with_its_channel_and_the_next_one_is_as_if
     until_channels(&node, 2).await;
     assert_eq!(consuming.more(), 0, "nothing came twice");
     consuming.stop();
-    consuming.ended().await;
+    assert!(consuming.ended().await);
 }
 
 /// Waits until the broker has so many events, with consumers or without.
@@ -172,7 +172,7 @@ async fn a_stop_takes_nothing_more_and_waits_for_the_acks_of_channels_that_were_
     until_unacknowledged(events, 1).await;
     ack(late);
     assert_eq!(consuming.more(), 0, "nothing comes after the stop");
-    consuming.ended().await;
+    assert!(consuming.ended().await, "the broker has taken every ack");
     until_unacknowledged(events, 0).await;
     assert_eq!(broker.ready(events).await, 10, "nothing was given back");
 }
@@ -186,7 +186,7 @@ async fn a_stop_that_waits_no_longer_gives_back_what_the_channels_that_were_left
     let held = held_and_left(&broker, &proxy, &mut consuming).await;
     until_unacknowledged(events, 1).await;
     consuming.give_up();
-    consuming.ended().await;
+    assert!(!consuming.ended().await, "not every ack could be taken");
     held.receipt.let_go();
     broker.wait_for(events, 1).await;
 }

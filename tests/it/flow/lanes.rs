@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use docrelay::{domain::Outcome, policy::wait::Tier};
+use docrelay::domain::Outcome;
 use serde_json::json;
 use tokio::time::Instant;
 
 use crate::support::{
-    broker::eventually,
     receiver::{Receiver, Reply},
-    service::{GENEROUS, Surroundings, event, ready_in, subscription, with},
+    service::{GENEROUS, Surroundings, event, parked_in, subscription, with},
 };
 
 #[tokio::test]
@@ -71,18 +70,15 @@ async fn deliveries_of_one_event_that_cannot_start_share_a_parked_message() {
         .map(|number| with(subscription(&format!("s{number}"), &hanging.url("/")), own_lane.clone()))
         .collect();
     surroundings.subscribe(&all);
+    let (_connection, channel) = surroundings.channel().await;
+    let copies = surroundings.copies_of_what_is_parked(&channel).await;
     let service = surroundings.start().await;
     surroundings.publish(&event("evt-1")).await;
-    hanging.wait_for(12, GENEROUS).await;
-    let (_connection, channel) = surroundings.channel().await;
-    let shortest = surroundings.topology.names.delay_queue(Tier::all().next().unwrap());
-    let parked = eventually("a parked message", || async {
-        let parked = ready_in(&channel, &shortest).await;
-        (parked > 0).then_some(parked)
-    })
-    .await;
-    // Most know at once that they cannot start, a few a moment later: those join what gathers.
-    assert_eq!(parked, 1, "eighteen deliveries wait in so many copies");
     surroundings.results.wait_for_finals(TARGETS, GENEROUS).await;
+    // Most know at once that they cannot start, a few a moment later: those join what gathers.
+    let parked = parked_in(&channel, &copies).await;
+    let first = parked.iter().flatten().map(|event| event.owed.iter().filter(|owed| owed.hop == 1).count());
+    let first: Vec<_> = first.filter(|owed| *owed > 0).collect();
+    assert_eq!(first, [TARGETS - 12], "copies, by what they owe");
     surroundings.end(service, &[(&hanging, TARGETS)]).await;
 }
