@@ -227,7 +227,7 @@ async fn watch_over(connection: &Connection) -> Ended {
     let mut events = std::pin::pin!(connection.events_listener());
     while let Some(event) = events.next().await {
         match event {
-            // That a queue is gone, or may not be used, is told to whoever asked for it, who says more about it.
+            // That a queue is gone, or may not be used, is told to whoever asked for it. Whoever counts the replicas says more.
             Event::Error(error) if is_refused(&error) => {}
             Event::Error(error) => return Ended::Lost(error),
             _ => {}

@@ -79,6 +79,9 @@ impl<'a> Queue<'a> {
         stop: &CancellationToken,
         stopped: &CancellationToken,
     ) -> Result<(), Ended> {
+        if stop.is_cancelled() {
+            return Ok(()); // Nothing was given on this connection.
+        }
         let broker = &self.settings.broker;
         // Both queues share the window.
         let (window, largest) = (broker.window_bytes / 2, self.settings.largest_message);

@@ -82,6 +82,10 @@ impl Sizing {
         if !worth_it || next == self.prefetch {
             return None;
         }
+        if held > self.window {
+            // They are larger than they seemed: compressed ones are, once they are in hand.
+            self.largest_seen = self.largest_seen.max(held / u64::from(self.prefetch));
+        }
         if next < self.prefetch {
             self.seen = 0;
         }
@@ -150,6 +154,16 @@ mod tests {
         assert_eq!(sizing.prefetch(), 500);
         sizing.saw(8 * MIB, now);
         assert_eq!(sizing.change(129 * MIB, now), Some(16));
+    }
+
+    #[test]
+    fn what_takes_more_in_hand_than_on_the_wire_does_not_open_the_window_again() {
+        let now = Instant::now();
+        let mut sizing = Sizing::new(8 * MIB, 500, 6000, now);
+        (0..500).for_each(|_| sizing.saw(6000, now));
+        assert_eq!(sizing.change(9 * MIB, now), Some(250));
+        (0..250).for_each(|_| sizing.saw(6000, now));
+        assert_eq!(sizing.change(0, now + GROW_AFTER), None);
     }
 
     #[test]

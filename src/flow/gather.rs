@@ -1,7 +1,7 @@
 //! When what is to be parked leaves: at common moments, so that the broker writes and syncs once for many. Pure: time is
 //! handed in.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use crate::policy::wait;
 
@@ -13,11 +13,11 @@ const SELDOM: Duration = Duration::from_millis(100);
 /// holds up the events that come behind it.
 const PARTS: u32 = 5;
 
-/// So many messages in one part are little: in the last [`SELDOM`] or in this one, or in the same part of a shorter unit.
-const LITTLE: u32 = 25;
+/// So many messages in [`SELDOM`] are little,
+const LITTLE: usize = 25;
 
-/// So many in [`SELDOM`] are little in each of its parts.
-const MUCH: u32 = LITTLE * PARTS;
+/// and more than so many are very much.
+const MUCH: usize = LITTLE * PARTS as usize;
 
 /// And it is this part of the shortest wait, at most.
 const PART_OF_UNIT: u32 = 10;
@@ -29,27 +29,29 @@ pub(super) struct Gathering {
     seldom: Duration,
     /// Which of these times it is,
     current: u128,
-    /// how many messages came in it so far,
-    came: u32,
+    /// what kinds of messages came in it so far,
+    came: HashSet<u64>,
     /// and how many in the one before.
-    before: u32,
+    before: usize,
 }
 
 impl Gathering {
     /// For waits of at least one `unit`.
     pub(super) fn new(unit: Duration) -> Self {
-        Self { seldom: SELDOM.min(unit / PART_OF_UNIT), current: 0, came: 0, before: 0 }
+        Self { seldom: SELDOM.min(unit / PART_OF_UNIT), current: 0, came: HashSet::new(), before: 0 }
     }
 
-    /// How long a message that comes at `now`, counted from a fixed moment, waits for others.
-    pub(super) fn wait(&mut self, now: Duration) -> Duration {
+    /// How long a message that comes at `now`, counted from a fixed moment, waits for others. Those of one kind would be one
+    /// message if all waited as long as they may, and count once: who waits less makes more messages, and not more to park.
+    pub(super) fn wait(&mut self, now: Duration, kind: u64) -> Duration {
         let current = now.as_nanos().checked_div(self.seldom.as_nanos()).unwrap_or_default();
         if current != self.current {
-            self.before = if current == self.current + 1 { self.came } else { 0 };
-            (self.current, self.came) = (current, 0);
+            self.before = if current == self.current + 1 { self.came.len() } else { 0 };
+            self.current = current;
+            self.came.clear();
         }
-        self.came = self.came.saturating_add(1);
-        let came = self.before.max(self.came);
+        self.came.insert(kind);
+        let came = self.before.max(self.came.len());
         let parts = if came <= LITTLE {
             1
         } else if came <= MUCH {
@@ -67,6 +69,11 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
+    /// Messages of so many kinds at once; the wait of the last one.
+    fn wait(gathering: &mut Gathering, at: u32, kinds: u64) -> Duration {
+        (1..=kinds).map(|kind| gathering.wait(MS * at, kind)).last().unwrap()
+    }
+
     fn gathering() -> Gathering {
         Gathering::new(Duration::from_secs(1))
     }
@@ -75,42 +82,45 @@ mod tests {
     fn little_leaves_every_100_ms() {
         let mut gathering = gathering();
         for at in [0, 30, 99, 100, 101, 599, 70_000] {
-            assert_eq!(MS * at + gathering.wait(MS * at), MS * (at / 100 + 1) * 100, "came at {at} ms");
+            assert_eq!(MS * at + gathering.wait(MS * at, 1), MS * (at / 100 + 1) * 100, "came at {at} ms");
         }
     }
 
     #[test]
     fn much_leaves_every_20_ms_from_the_26th_on_and_in_the_100_ms_after_it() {
         let mut gathering = gathering();
-        for nth in 1..=26 {
-            assert_eq!(gathering.wait(MS * 210), MS * if nth <= 25 { 90 } else { 10 }, "the {nth}th");
-        }
-        assert_eq!(gathering.wait(MS * 305), MS * 15);
-        assert_eq!(gathering.wait(MS * 399), MS);
-        assert_eq!(gathering.wait(MS * 405), MS * 95);
+        assert_eq!((wait(&mut gathering, 210, 25), wait(&mut gathering, 210, 26)), (MS * 90, MS * 10));
+        assert_eq!(gathering.wait(MS * 305, 1), MS * 15);
+        assert_eq!(gathering.wait(MS * 399, 1), MS);
+        assert_eq!(gathering.wait(MS * 405, 1), MS * 95);
     }
 
     #[test]
     fn very_much_leaves_every_4_ms_from_the_126th_on_and_in_the_100_ms_after_it() {
         let mut gathering = gathering();
-        let waits: Vec<_> = (1..=126).map(|_| gathering.wait(MS * 201)).collect();
-        assert_eq!((waits[124], waits[125]), (MS * 19, MS * 3));
-        assert_eq!(gathering.wait(MS * 306), MS * 2);
-        assert_eq!(gathering.wait(MS * 405), MS * 95);
+        assert_eq!((wait(&mut gathering, 201, 125), wait(&mut gathering, 201, 126)), (MS * 19, MS * 3));
+        assert_eq!(gathering.wait(MS * 306, 1), MS * 2);
+        assert_eq!(gathering.wait(MS * 405, 1), MS * 95);
+    }
+
+    #[test]
+    fn many_messages_of_few_kinds_are_little_however_soon_they_leave() {
+        let mut gathering = gathering();
+        for at in 210..300 {
+            assert_eq!(wait(&mut gathering, at, 25), MS * (300 - at));
+        }
     }
 
     #[test]
     fn much_that_came_longer_ago_does_not_count() {
         let mut gathering = gathering();
-        for _ in 0..200 {
-            gathering.wait(MS * 250);
-        }
-        assert_eq!(gathering.wait(MS * 405), MS * 95);
+        wait(&mut gathering, 250, 200);
+        assert_eq!(gathering.wait(MS * 405, 1), MS * 95);
     }
 
     #[test]
     fn shorter_waits_gather_for_a_shorter_time() {
-        assert_eq!(Gathering::new(MS * 100).wait(MS), MS * 9);
-        assert_eq!(Gathering::new(Duration::ZERO).wait(MS), Duration::ZERO);
+        assert_eq!(Gathering::new(MS * 100).wait(MS, 1), MS * 9);
+        assert_eq!(Gathering::new(Duration::ZERO).wait(MS, 1), Duration::ZERO);
     }
 }

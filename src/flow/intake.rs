@@ -18,6 +18,9 @@ use crate::{
     store::Snapshot,
 };
 
+/// About what one owed delivery takes in a parked message.
+const OWED_BYTES: usize = 32;
+
 /// An event in hand, with everything its deliveries share.
 #[derive(Debug)]
 pub(crate) struct Work {
@@ -137,9 +140,10 @@ pub(crate) fn open_parked(
         .collect()
 }
 
-/// How much memory the events of a parked message take besides its body: none unless it was compressed.
+/// About how much memory the events of a parked message take besides its body: none unless it was compressed.
 pub(crate) fn unpacked_bytes<E>(body: &Bytes, events: &[Result<Opened, E>]) -> u64 {
-    let bytes: usize = events.iter().flatten().map(|Opened { work, .. }| work.raw.len()).sum();
+    let bytes = |Opened { work, owed }: &Opened| work.raw.len() + owed.len() * OWED_BYTES;
+    let bytes: usize = events.iter().flatten().map(bytes).sum();
     if bytes > body.len() { bytes as u64 } else { 0 }
 }
 

@@ -9,6 +9,7 @@ mod tests;
 
 use std::{
     collections::HashMap,
+    hash::BuildHasher as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -62,6 +63,8 @@ type Departure = Shared<BoxFuture<'static, Result<Confirmed, OutboxError>>>;
 struct Open {
     gathering: Gathering,
     bundles: HashMap<Key, Bundle>,
+    /// How many were opened so far. One that is opened beside a full one of its kind is of a kind of its own.
+    opened: u64,
     /// When the last of them leaves.
     until: Instant,
 }
@@ -85,7 +88,7 @@ impl Bundles {
     /// Nothing is about to be parked. What is leaves for `outbox`, in waits of at least one `unit`; at once when `draining`.
     pub(super) fn new(outbox: BrokerOutbox, unit: Duration, draining: CancellationToken) -> Self {
         let now = Instant::now();
-        let open = Open { gathering: Gathering::new(unit), bundles: HashMap::new(), until: now };
+        let open = Open { gathering: Gathering::new(unit), bundles: HashMap::new(), opened: 0, until: now };
         Self { outbox, draining, epoch: now, open: Mutex::new(open) }
     }
 
@@ -115,14 +118,19 @@ impl Bundles {
             open.bundles.clear();
         }
         let keys = content.keys(tier, organization);
+        let mut is_another = false;
         for key in &keys {
             let Some(bundle) = open.bundles.get(key) else { continue };
             match bundle.take_in(key, content) {
                 Ok(()) => return bundle.departure.clone(),
                 Err(not_in_this) => content = not_in_this,
             }
+            is_another |= matches!(key, Key::Subscriptions(..));
         }
-        let leaves_at = now + open.gathering.wait(now - self.epoch);
+        open.opened += 1;
+        let hasher = open.bundles.hasher();
+        let kind = if is_another { hasher.hash_one(open.opened) } else { hasher.hash_one(keys.last()) };
+        let leaves_at = now + open.gathering.wait(now - self.epoch, kind);
         open.until = open.until.max(leaves_at);
         let content = Arc::new(Mutex::new(Some(content)));
         let departure = self.depart(tier, leaves_at, Arc::clone(&content));
@@ -165,7 +173,7 @@ impl Content {
         Self { bytes: codec::parked_bytes(&event), events: vec![event] }
     }
 
-    /// By what it may find others, first what saves most.
+    /// By what it may find others, first what saves most. The last one says of what kind it is.
     fn keys(&self, tier: Tier, organization: &OrganizationId) -> Vec<Key> {
         let Some(event) = self.events.first() else { return Vec::new() };
         let same = Key::Event(tier, event.event.as_ptr().addr());

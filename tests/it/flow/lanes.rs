@@ -75,10 +75,15 @@ async fn deliveries_of_one_event_that_cannot_start_share_a_parked_message() {
     let service = surroundings.start().await;
     surroundings.publish(&event("evt-1")).await;
     surroundings.results.wait_for_finals(TARGETS, GENEROUS).await;
-    // Most know at once that they cannot start, a few a moment later: those join what gathers.
+    // Most know at once that they cannot start, a few a moment later: those join what gathers. A copy may leave in between.
     let parked = parked_in(&channel, &copies).await;
     let first = parked.iter().flatten().map(|event| event.owed.iter().filter(|owed| owed.hop == 1).count());
     let first: Vec<_> = first.filter(|owed| *owed > 0).collect();
-    assert_eq!(first, [TARGETS - 12], "copies, by what they owe");
+    assert_eq!(
+        first.iter().sum::<usize>(),
+        TARGETS - 12,
+        "each of them waits once, before its first attempt: {first:?}"
+    );
+    assert!(first.len() <= 2, "copies, by what they owe: {first:?}");
     surroundings.end(service, &[(&hanging, TARGETS)]).await;
 }
