@@ -224,3 +224,14 @@ async fn who_waits_no_longer_keeps_nobody_else() {
     assert!(parked.iter().all(Result::is_ok), "{parked:?}");
     assert_eq!(held, [3], "what was said once is not taken back: at least once");
 }
+
+#[tokio::test(start_paused = true)]
+async fn full_messages_to_one_subscription_are_much_as_those_to_many_are() {
+    let (mut parking, fine) = (parking(), || Ok(Confirmed::nothing_owed()));
+    let begun = Instant::now();
+    let much: Vec<_> = (0..26 * MOST_EVENTS).map(|_| (tier(0), event(&["a"], 9))).collect();
+    let (_, held) = park(&mut parking, &much, fine()).await;
+    assert_eq!((held, begun.elapsed().as_millis()), (vec![MOST_EVENTS; 26], 100));
+    park(&mut parking, &much[..1], fine()).await;
+    assert_eq!(begun.elapsed().as_millis(), 120, "what comes behind them leaves in 20 ms");
+}
