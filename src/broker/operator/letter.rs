@@ -1,5 +1,7 @@
 //! One dead letter: why it is there, what it holds, and where it belongs if it is published again. Pure.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use lapin::{
     BasicProperties,
@@ -12,7 +14,7 @@ use super::super::{
     outbox::{self, Origin, headers},
     topology::Names,
 };
-use crate::domain::{DeliveryResult, DocumentEvent, InvalidReason, ParkedEvent};
+use crate::domain::{DeliveryResult, DocumentEvent, InvalidReason, OrganizationId, ParkedEvent};
 
 /// A message that was set aside, by docrelay or by the broker.
 #[derive(Debug, Clone)]
@@ -25,8 +27,8 @@ pub struct Letter {
     pub detail: String,
     /// When it was set aside, where docrelay said so.
     pub at: String,
-    /// Whose it is, as far as anybody can read.
-    pub organization: Option<String>,
+    /// Whose it is, as far as anybody can read, each once and in order: a parked message may hold what several are owed.
+    pub organizations: Vec<String>,
     /// Where it belongs; `None` when nothing says so.
     pub origin: Option<Origin>,
     /// The `message_id` property.
@@ -67,7 +69,7 @@ impl Letter {
             field: header(headers::FIELD).unwrap_or_default(),
             detail: header(headers::DETAIL).unwrap_or_default(),
             at: header(headers::AT).unwrap_or_default(),
-            organization: header(headers::ORGANIZATION),
+            organizations: header(headers::ORGANIZATION).into_iter().collect(),
             origin: origin(&table, kind.as_deref(), names),
             message_id: property(delivery.properties.message_id()),
             content_type: property(delivery.properties.content_type()),
@@ -77,8 +79,8 @@ impl Letter {
             tag: delivery.delivery_tag,
             properties: delivery.properties,
         };
-        if letter.organization.is_none() {
-            letter.organization = letter.content().organization();
+        if letter.organizations.is_empty() {
+            letter.organizations = letter.content().organizations();
         }
         letter
     }
@@ -141,15 +143,24 @@ impl Letter {
 }
 
 impl Content {
-    /// Whose it is, if it can be read.
+    /// Whether it holds several events, and cannot be read in full: nobody knows whose the others are.
     #[must_use]
-    pub fn organization(&self) -> Option<String> {
-        match self {
-            Self::Event(event) => Some(event.organization.to_string()),
-            Self::Parked(parked) => parked.iter().find_map(|(_, event)| Some(event.as_ref()?.organization.to_string())),
-            Self::Result(result) => Some(result.organization.to_string()),
-            Self::Unreadable => None,
-        }
+    pub fn holds_some_unreadable(&self) -> bool {
+        matches!(self, Self::Parked(parked) if parked.len() > 1 && parked.iter().any(|(_, event)| event.is_none()))
+    }
+
+    /// Whose it is, as far as it can be read, each once and in order.
+    #[must_use]
+    pub fn organizations(&self) -> Vec<String> {
+        let of_all: BTreeSet<&OrganizationId> = match self {
+            Self::Event(event) => [&event.organization].into(),
+            Self::Parked(parked) => {
+                parked.iter().filter_map(|(_, event)| Some(&event.as_ref()?.organization)).collect()
+            }
+            Self::Result(result) => [&result.organization].into(),
+            Self::Unreadable => BTreeSet::new(),
+        };
+        of_all.into_iter().map(ToString::to_string).collect()
     }
 }
 

@@ -58,7 +58,8 @@ enum Command {
 
     /// Delete dead letters for good.
     ///
-    /// Without --yes it only says what it would do.
+    /// With --organization, a letter that holds what others are owed as well stays. Without --yes it
+    /// only says what it would do.
     #[command(verbatim_doc_comment)]
     Purge(Change),
 }
@@ -70,7 +71,7 @@ struct Filter {
     #[arg(long, value_name = "REASON")]
     reason: Option<String>,
 
-    /// Only those of this organization.
+    /// Only those of this organization, also where they hold what others are owed as well.
     #[arg(long, value_name = "NAME")]
     organization: Option<String>,
 
@@ -95,11 +96,14 @@ struct Change {
 
 impl Filter {
     fn wants(&self, letter: &Letter) -> bool {
-        let is =
-            |wanted: &Option<String>, got: Option<&str>| wanted.as_deref().is_none_or(|wanted| got == Some(wanted));
-        is(&self.reason, Some(&letter.reason))
-            && is(&self.organization, letter.organization.as_deref())
+        self.reason.as_ref().is_none_or(|reason| *reason == letter.reason)
+            && self.organization.as_ref().is_none_or(|organization| letter.organizations.contains(organization))
             && (self.id.is_empty() || letter.message_id.as_ref().is_some_and(|id| self.id.contains(id)))
+    }
+
+    /// Whether it was asked for an organization, and the letter holds what others are owed as well, or may.
+    fn is_of_others_too(&self, letter: &Letter) -> bool {
+        self.organization.is_some() && (letter.organizations.len() > 1 || letter.content().holds_some_unreadable())
     }
 
     fn limit(&self) -> u64 {
@@ -192,9 +196,13 @@ async fn redrive(letters: &mut DeadLetters, change: &Change) -> anyhow::Result<E
 }
 
 async fn purge(letters: &mut DeadLetters, change: &Change) -> anyhow::Result<ExitCode> {
-    let mut table = Table::default();
+    let (mut table, mut of_others_too) = (Table::default(), 0);
     while table.rows() < change.filter.limit() {
         let Some(letter) = next(letters, &change.filter).await? else { break };
+        if change.filter.is_of_others_too(&letter) {
+            of_others_too += 1;
+            continue;
+        }
         if change.yes {
             letters.remove(&letter).await?;
         }
@@ -206,7 +214,10 @@ async fn purge(letters: &mut DeadLetters, change: &Change) -> anyhow::Result<Exi
         write!(io::stdout(), "{table}")?;
         dry_run("deleted for good", table.rows())?;
     }
-    Ok(ExitCode::SUCCESS)
+    if of_others_too > 0 {
+        writeln!(io::stderr(), "{of_others_too} hold what other organizations are owed as well, or may; they stay.")?;
+    }
+    Ok(if of_others_too == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn dry_run(what: &str, count: u64) -> io::Result<()> {

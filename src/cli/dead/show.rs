@@ -22,7 +22,7 @@ pub(super) fn whole(letter: &Letter) -> String {
     line(&mut lines, "field", &letter.field);
     line(&mut lines, "detail", &letter.detail);
     line(&mut lines, "set aside at", &letter.at);
-    line(&mut lines, "organization", &dash(&letter.organization));
+    line(&mut lines, "organization", &letter.organizations.join(", "));
     line(&mut lines, "belongs to", origin(letter));
     line(&mut lines, "type", &dash(&letter.kind));
     line(&mut lines, "content type", &dash(&letter.content_type));
@@ -45,6 +45,9 @@ pub(super) fn whole(letter: &Letter) -> String {
                     line(&mut lines, "owes", &owes);
                 }
                 if let Some(inner) = inner {
+                    if letter.organizations.len() > 1 {
+                        line(&mut lines, "organization", inner.organization.as_str());
+                    }
                     event(&mut lines, &inner);
                 }
             }

@@ -21,27 +21,32 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn add(&mut self, letter: &Letter) {
-        let organization = letter.organization.clone().unwrap_or_else(|| "-".to_owned());
-        self.add_row([
+        let row = [
             letter.at.clone(),
             letter.reason.clone(),
             letter.field.clone(),
-            organization,
+            letter.organizations.join(", "),
             origin(letter).to_owned(),
             letter.body.len().to_string(),
             letter.message_id.clone().unwrap_or_default(),
-        ]);
+        ];
+        self.add_row(row, &letter.organizations);
     }
 
     pub(super) fn rows(&self) -> u64 {
         self.rows
     }
 
-    fn add_row(&mut self, row: [String; 7]) {
-        let row = row.map(|cell| if cell.is_empty() { "-".to_owned() } else { for_people(&cell, 64) });
-        let [_, reason, _, organization, ..] = &row;
+    /// One that holds what several organizations are owed counts for each.
+    fn add_row(&mut self, row: [String; 7], organizations: &[String]) {
+        let shown = |cell: &str| if cell.is_empty() { "-".to_owned() } else { for_people(cell, 64) };
+        let row = row.map(|cell| shown(&cell));
+        let [_, reason, ..] = &row;
         *self.reasons.entry(reason.clone()).or_default() += 1;
-        *self.organizations.entry(organization.clone()).or_default() += 1;
+        let unknown = [String::new()];
+        for organization in if organizations.is_empty() { &unknown } else { organizations } {
+            *self.organizations.entry(shown(organization)).or_default() += 1;
+        }
         self.rows += 1;
         if self.shown.len() < SHOWN {
             self.shown.push(row);
@@ -94,7 +99,7 @@ mod tests {
     fn the_table_lines_up_and_ends_with_totals() {
         let mut table = Table::default();
         for (reason, organization) in [("bad_json", "acme"), ("too_long", "globex"), ("too_long", "acme")] {
-            table.add_row(row(reason, organization));
+            table.add_row(row(reason, organization), &[organization.to_owned()]);
         }
         assert_eq!(
             table.to_string(),
@@ -113,7 +118,7 @@ mod tests {
     #[test]
     fn very_many_rows_are_counted_and_not_all_shown() {
         let mut table = Table::default();
-        (0..SHOWN + 5).for_each(|_| table.add_row(row("undecodable", "-")));
+        (0..SHOWN + 5).for_each(|_| table.add_row(row("undecodable", "-"), &[]));
         assert!(table.to_string().contains("… and 5 more\n"));
         assert!(table.to_string().contains("undecodable 1005"));
     }

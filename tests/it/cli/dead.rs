@@ -26,8 +26,12 @@ fn event(organization: &str) -> Vec<u8> {
 }
 
 fn parked() -> Vec<u8> {
+    parked_for("acme")
+}
+
+fn parked_for(organization: &str) -> Vec<u8> {
     codec::encode_parked(&[ParkedEvent {
-        event: event("acme").into(),
+        event: event(organization).into(),
         first_seen: domain::now(),
         fan_out: 1,
         trace: TraceContext::default(),
@@ -168,6 +172,34 @@ async fn a_parked_message_that_the_broker_gave_up_is_due_again_though_it_expired
     let back = broker.take(&names.due_queue).await;
     assert_eq!(back.data, body);
     assert_eq!(header_names(&back.properties), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_letter_that_holds_what_several_are_owed_is_found_by_each_and_purged_for_none_alone() {
+    let broker = TestBroker::declared().await;
+    let names = &broker.topology.names;
+    let body = [parked_for("globex"), parked_for("acme"), parked_for("globex")].concat();
+    broker.publish(&names.park_exchange, "delay.1s", properties(codec::PARKED_TYPE, "p-1", &[]), &body).await;
+    broker.return_too_often(&names.due_queue).await;
+    broker.wait_for(&names.dead_queue, 1).await;
+
+    for organization in ["acme", "globex"] {
+        let list = broker.run(&["dead", "list", "--organization", organization]).await.fine();
+        assert!(list.contains("acme, globex") && list.contains("by organization  acme 1, globex 1"), "{list}");
+        broker.wait_for(&names.dead_queue, 1).await;
+        let refused = broker.run(&["dead", "purge", "--organization", organization, "--yes"]).await.failed();
+        assert_eq!(refused, "1 hold what other organizations are owed as well, or may; they stay.\n");
+        broker.wait_for(&names.dead_queue, 1).await;
+    }
+    let whole = broker.run(&["dead", "show"]).await.fine();
+    let of = |organization: &str| whole.lines().filter(|line| line.ends_with(&format!(" {organization}"))).count();
+    // The whole letter is of "acme, globex", and each event of one.
+    assert_eq!((of("acme"), of("globex")), (1, 3), "{whole}");
+    broker.wait_for(&names.dead_queue, 1).await;
+    let other = broker.run(&["dead", "list", "--organization", "initech"]).await.fine();
+    assert_eq!(other, "No dead letters.\n");
+    broker.wait_for(&names.dead_queue, 1).await;
+    assert_eq!(broker.run(&["dead", "purge", "--yes"]).await.fine(), "Deleted 1.\n");
 }
 
 #[tokio::test]
