@@ -26,7 +26,7 @@ use crate::{
     broker::{Confirmed, Receipt, Standing},
     domain::{Answer, Attempt, DeliveryId, FailureKind, Outcome, Owed, Subscription, Timestamp, Wait, now},
     policy::{
-        lane::{self, Park},
+        lane::{self, Health, Heard, Park, Reason},
         pause, wait,
     },
     store::{Found, Snapshot},
@@ -54,6 +54,8 @@ pub(super) struct Later {
     /// As it is to be parked, but for the first hop.
     pub(super) owed: Owed,
     pub(super) reason: ParkedFor,
+    /// Whether what it waits for is known to give no answer: its target, or the login before it.
+    pub(super) is_silent: bool,
     /// What to tell upstream once it is parked: a failed attempt.
     pub(super) told: Option<Box<Told>>,
 }
@@ -72,7 +74,7 @@ impl<C: Courier> Flow<C> {
         };
         if owed.units_left > 0 && owed.wait == Wait::Retry {
             // Never early.
-            return later(stay, owed, ParkedFor::Retry, None);
+            return waits_on(stay, owed, ParkedFor::Retry);
         }
         // An id may have moved to another organization while the delivery waited: nothing ever crosses.
         let found = snapshot.find(&work.event.organization, &owed.subscription);
@@ -80,7 +82,7 @@ impl<C: Courier> Flow<C> {
         match decide::start(&owed, found, paused, age(work, now()), self.settings.max_age) {
             Start::Wait(wait) => {
                 let reason = if paused.is_some() { ParkedFor::Paused } else { ParkedFor::Limit };
-                later(stay, self.waiting(work, owed, Wait::Limit, wait), reason, None)
+                waits_on(stay, self.waiting(work, owed, Wait::Limit, wait), reason)
             }
             Start::End(ending) => {
                 let subscription = if let Found::Known(subscription) = found { Some(subscription) } else { None };
@@ -113,7 +115,7 @@ impl<C: Courier> Flow<C> {
             }
             Turn::Stopping => {
                 let owed = self.waiting(work, owed, Wait::Limit, self.settings.delay_unit);
-                return later(stay, owed, ParkedFor::Limit, None);
+                return waits_on(stay, owed, ParkedFor::Limit);
             }
         };
         // Again: it may have stood in line when the broker stopped taking messages.
@@ -123,7 +125,7 @@ impl<C: Courier> Flow<C> {
         let wait = if is_draining { Some(self.settings.delay_unit) } else { self.paused(subscription) };
         if let Some(wait) = wait {
             let reason = if is_draining { ParkedFor::Limit } else { ParkedFor::Paused };
-            return later(stay, self.waiting(work, owed, Wait::Limit, wait), reason, None);
+            return waits_on(stay, self.waiting(work, owed, Wait::Limit, wait), reason);
         }
         if receipt.is_stale() {
             // Not begun, and the broker gives its message again, perhaps to another replica.
@@ -140,7 +142,8 @@ impl<C: Courier> Flow<C> {
             watched(pin!(attempt), is_slow.then_some(receipt)).await
         };
         let is_probe = permit.is_probe();
-        let health = permit.finished(turn::heard(&attempt));
+        let heard = turn::heard(&attempt);
+        let health = permit.finished(heard);
         if let Answer::None { kind, .. } = &attempt.answer
             && ask.hold
             && decide::spends_nothing(*kind, health, is_probe, (owed.attempts, subscription.retry.max_attempts))
@@ -148,19 +151,20 @@ impl<C: Courier> Flow<C> {
             owed.last_error = Some(*kind);
             self.attempt_made(work, seen, subscription, (id, number), &attempt, Outcome::Deferred);
             let wait = lane::hold_for(age(work, now()), self.settings.delay_unit);
-            return self.wait_for_a_turn(work, stay, owed, subscription, Park { wait, down: true });
+            return self.wait_for_a_turn(work, stay, owed, subscription, Park { wait, reason: Reason::Down });
         }
-        self.follow_up(work, stay, owed, subscription, attempt, seen).await
+        let is_silent = heard == Heard::Silence && health == Health::Down;
+        self.follow_up(work, stay, owed, subscription, (attempt, is_silent), seen).await
     }
 
-    /// Does what follows an attempt that counts.
+    /// Does what follows an attempt that counts. `is_silent`: it was not answered, and neither were those before it.
     async fn follow_up(
         &self,
         work: &Work,
         stay: Stay,
         mut owed: Owed,
         subscription: &Arc<Subscription>,
-        attempt: Attempt,
+        (attempt, is_silent): (Attempt, bool),
         seen: Seen,
     ) -> Carried {
         let made = (stay.key().delivery, owed.attempts + 1);
@@ -184,7 +188,8 @@ impl<C: Courier> Flow<C> {
                 let owed = self.waiting(work, owed, Wait::Retry, wait);
                 let told =
                     Told::failed_attempt(owed.clone(), subscription.clone(), (kind, text), attempt, now.after(wait));
-                later(stay, owed, ParkedFor::Retry, Some(Box::new(told)))
+                let told = Some(Box::new(told));
+                Carried::Later(Box::new(Later { stay, owed, reason: ParkedFor::Retry, is_silent, told }))
             }
         }
     }
@@ -196,20 +201,22 @@ impl<C: Courier> Flow<C> {
         stay: Stay,
         mut owed: Owed,
         subscription: &Arc<Subscription>,
-        Park { wait, down }: Park,
+        Park { wait, reason }: Park,
     ) -> Carried {
-        if owed.units_left > 0 && !down && wait.is_zero() {
+        let (is_down, is_silent) = (reason == Reason::Down, reason != Reason::Turn);
+        if owed.units_left > 0 && !is_down && wait.is_zero() {
             // It was early: its turn stands.
-            return later(stay, owed, ParkedFor::Limit, None);
+            return Carried::Later(Box::new(Later { stay, owed, reason: ParkedFor::Limit, is_silent, told: None }));
         }
         // What waits ends with its age, and not later.
         let wait = wait.min(subscription.retry.max_age.saturating_sub(age(work, now())));
-        let told = (down && !owed.deferred_told).then(|| {
+        let told = (is_down && !owed.deferred_told).then(|| {
             owed.deferred_told = true;
             Box::new(Told::deferred(owed.clone(), subscription.clone(), now().after(wait)))
         });
-        let reason = if down { ParkedFor::Down } else { ParkedFor::Limit };
-        later(stay, self.waiting(work, owed, Wait::Limit, wait), reason, told)
+        let reason = if is_down { ParkedFor::Down } else { ParkedFor::Limit };
+        let owed = self.waiting(work, owed, Wait::Limit, wait);
+        Carried::Later(Box::new(Later { stay, owed, reason, is_silent, told }))
     }
 
     /// The target is gone for good: its subscription is disabled, which is told before the delivery ends, so that a crash
@@ -332,6 +339,7 @@ async fn watched(mut attempt: Pin<&mut impl Future<Output = Attempt>>, slow: Opt
     attempt.await
 }
 
-fn later(stay: Stay, owed: Owed, reason: ParkedFor, told: Option<Box<Told>>) -> Carried {
-    Carried::Later(Box::new(Later { stay, owed, reason, told }))
+/// It waits for a time, whatever its target does meanwhile, and there is nothing to tell.
+fn waits_on(stay: Stay, owed: Owed, reason: ParkedFor) -> Carried {
+    Carried::Later(Box::new(Later { stay, owed, reason, is_silent: false, told: None }))
 }

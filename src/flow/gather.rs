@@ -41,9 +41,9 @@ impl Gathering {
         Self { seldom: SELDOM.min(unit / PART_OF_UNIT), current: 0, came: HashSet::new(), before: 0 }
     }
 
-    /// How long a message that comes at `now`, counted from a fixed moment, waits for others. Those of one kind would be one
-    /// message if all waited as long as they may, and count once: who waits less makes more messages, and not more to park.
-    pub(super) fn wait(&mut self, now: Duration, kind: u64) -> Duration {
+    /// Something to be parked came at `now`, counted from a fixed moment. What is of one kind would be one message if all waited
+    /// as long as they may, and counts once: who waits less makes more messages, and not more to park.
+    pub(super) fn came(&mut self, now: Duration, kind: u64) {
         let current = now.as_nanos().checked_div(self.seldom.as_nanos()).unwrap_or_default();
         if current != self.current {
             self.before = if current == self.current + 1 { self.came.len() } else { 0 };
@@ -51,15 +51,28 @@ impl Gathering {
             self.came.clear();
         }
         self.came.insert(kind);
+    }
+
+    /// How long a message that opens at `now`, for what just came, waits for others of its kind.
+    pub(super) fn wait(&self, now: Duration) -> Duration {
+        wait::until_next(now, self.seldom / self.parts())
+    }
+
+    /// The same for a message that takes several kinds. However much there is, that is few messages, and sooner they would be
+    /// many: it never leaves as soon as the others do where very much is parked.
+    pub(super) fn wait_together(&self, now: Duration) -> Duration {
+        wait::until_next(now, self.seldom / self.parts().min(PARTS))
+    }
+
+    fn parts(&self) -> u32 {
         let came = self.before.max(self.came.len());
-        let parts = if came <= LITTLE {
+        if came <= LITTLE {
             1
         } else if came <= MUCH {
             PARTS
         } else {
             PARTS * PARTS
-        };
-        wait::until_next(now, self.seldom / parts)
+        }
     }
 }
 
@@ -69,9 +82,12 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// Messages of so many kinds at once; the wait of the last one.
+    /// So many kinds at once; the wait of the last one.
     fn wait(gathering: &mut Gathering, at: u32, kinds: u64) -> Duration {
-        (1..=kinds).map(|kind| gathering.wait(MS * at, kind)).last().unwrap()
+        for kind in 1..=kinds {
+            gathering.came(MS * at, kind);
+        }
+        gathering.wait(MS * at)
     }
 
     fn gathering() -> Gathering {
@@ -82,7 +98,7 @@ mod tests {
     fn little_leaves_every_100_ms() {
         let mut gathering = gathering();
         for at in [0, 30, 99, 100, 101, 599, 70_000] {
-            assert_eq!(MS * at + gathering.wait(MS * at, 1), MS * (at / 100 + 1) * 100, "came at {at} ms");
+            assert_eq!(MS * at + wait(&mut gathering, at, 1), MS * (at / 100 + 1) * 100, "came at {at} ms");
         }
     }
 
@@ -90,17 +106,24 @@ mod tests {
     fn much_leaves_every_20_ms_from_the_26th_on_and_in_the_100_ms_after_it() {
         let mut gathering = gathering();
         assert_eq!((wait(&mut gathering, 210, 25), wait(&mut gathering, 210, 26)), (MS * 90, MS * 10));
-        assert_eq!(gathering.wait(MS * 305, 1), MS * 15);
-        assert_eq!(gathering.wait(MS * 399, 1), MS);
-        assert_eq!(gathering.wait(MS * 405, 1), MS * 95);
+        assert_eq!(wait(&mut gathering, 305, 1), MS * 15);
+        assert_eq!(wait(&mut gathering, 399, 1), MS);
+        assert_eq!(wait(&mut gathering, 405, 1), MS * 95);
     }
 
     #[test]
     fn very_much_leaves_every_4_ms_from_the_126th_on_and_in_the_100_ms_after_it() {
         let mut gathering = gathering();
         assert_eq!((wait(&mut gathering, 201, 125), wait(&mut gathering, 201, 126)), (MS * 19, MS * 3));
-        assert_eq!(gathering.wait(MS * 306, 1), MS * 2);
-        assert_eq!(gathering.wait(MS * 405, 1), MS * 95);
+        assert_eq!(wait(&mut gathering, 306, 1), MS * 2);
+        assert_eq!(wait(&mut gathering, 405, 1), MS * 95);
+    }
+
+    #[test]
+    fn very_much_of_several_kinds_together_leaves_every_20_ms() {
+        let mut gathering = gathering();
+        wait(&mut gathering, 201, 126);
+        assert_eq!(gathering.wait_together(MS * 201), MS * 19);
     }
 
     #[test]
@@ -115,12 +138,12 @@ mod tests {
     fn much_that_came_longer_ago_does_not_count() {
         let mut gathering = gathering();
         wait(&mut gathering, 250, 200);
-        assert_eq!(gathering.wait(MS * 405, 1), MS * 95);
+        assert_eq!(wait(&mut gathering, 405, 1), MS * 95);
     }
 
     #[test]
     fn shorter_waits_gather_for_a_shorter_time() {
-        assert_eq!(Gathering::new(MS * 100).wait(MS, 1), MS * 9);
-        assert_eq!(Gathering::new(Duration::ZERO).wait(MS, 1), Duration::ZERO);
+        assert_eq!(wait(&mut Gathering::new(MS * 100), 1, 1), MS * 9);
+        assert_eq!(wait(&mut Gathering::new(Duration::ZERO), 1, 1), Duration::ZERO);
     }
 }

@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 
 use super::{
     Flow, Settled, age,
+    bundle::Waits,
     carry::{Carried, Later},
     decide::Ending,
     intake::{Unreadable, Work},
@@ -145,7 +146,9 @@ impl<C: Courier> Flow<C> {
             trace: work.context().clone(),
             owed: group.iter().map(|later| later.owed.clone()).collect(),
         };
-        let proof = match self.bundles.park(tier, &work.event.organization, parked).await {
+        let is_silent = is_silent(&group);
+        let waits = Waits { tier, organization: &work.event.organization, is_silent };
+        let proof = match self.bundles.park(waits, parked).await {
             Ok(proof) => proof,
             Err(OutboxError::Closed) => return None,
             Err(OutboxError::TooLarge) => return Box::pin(self.too_large_to_park(work, group)).await,
@@ -229,6 +232,11 @@ impl<C: Courier> Flow<C> {
         }
         Some(Settled { proof, stays: Vec::new() })
     }
+}
+
+/// Whether nothing that these wait for answers: with one that does, they are held and repeated with what it is owed.
+fn is_silent(group: &[Later]) -> bool {
+    group.iter().all(|later| later.is_silent)
 }
 
 /// Groups deliveries by the delay queue of their next hop, and takes that hop off what each has left to wait.

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     domain::{Answer, Attempt, FailureKind, LaneKey, Owed, Subscription, Wait, WhileDown},
     policy::{
-        lane::{Ask, Came, Heard, Limits, Park, Rate},
+        lane::{Ask, Came, Heard, Limits, Park, Rate, Reason},
         wait,
     },
 };
@@ -56,8 +56,8 @@ impl<C: Courier> Flow<C> {
             Some(lane) => match self.lanes.enter(&login_ask(&lane, ask), draining).await {
                 Entered::Permit(permit) => Some(permit),
                 // Whoever is early for its target keeps its turn there.
-                Entered::Park(_) if matches!(ask.came, Came::Early(_)) => {
-                    return Turn::Park(Park { wait: Duration::ZERO, down: false });
+                Entered::Park(Park { reason, .. }) if matches!(ask.came, Came::Early(_)) => {
+                    return Turn::Park(Park { wait: Duration::ZERO, reason });
                 }
                 Entered::Park(park) => return Turn::Park(park),
                 Entered::TooLate(turn) => return Turn::TooLate(turn),
@@ -76,7 +76,7 @@ impl<C: Courier> Flow<C> {
             () = draining.cancelled() => return Turn::Stopping,
         };
         let Some(place) = place else {
-            return Turn::Park(Park { wait: self.settings.delay_unit, down: false });
+            return Turn::Park(Park { wait: self.settings.delay_unit, reason: Reason::Turn });
         };
         if permit.window(draining).await { Turn::Come(Places { permit, login, place }) } else { Turn::Stopping }
     }

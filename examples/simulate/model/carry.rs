@@ -5,7 +5,7 @@ use std::time::Duration;
 use docrelay::{
     domain::{Wait, WhileDown},
     policy::{
-        lane::{Admission, Ask, Came, Health, Heard, Park, Place, Step, hold_for},
+        lane::{Admission, Ask, Came, Health, Heard, Park, Place, Reason, Step, hold_for},
         schedule,
         wait::{length, next_hop, units},
     },
@@ -172,7 +172,7 @@ impl World {
                 self.end(delivery, End::TooOld);
             }
             // Nobody is admitted to a line who was in one.
-            Admission::Line => self.wait_for_a_turn(delivery, Park { wait: UNIT, down: false }),
+            Admission::Line => self.wait_for_a_turn(delivery, Park { wait: UNIT, reason: Reason::Turn }),
         }
     }
 
@@ -334,7 +334,7 @@ impl World {
         if heard == Heard::Silence && is_held {
             of.due = now;
             self.waits(delivery, true);
-            return self.wait_for_a_turn(delivery, Park { wait: hold_for(age, UNIT), down: true });
+            return self.wait_for_a_turn(delivery, Park { wait: hold_for(age, UNIT), reason: Reason::Down });
         }
         of.attempts += 1;
         if is_success {
@@ -352,10 +352,10 @@ impl World {
         }
     }
 
-    fn wait_for_a_turn(&mut self, delivery: u32, Park { wait, down }: Park) {
+    fn wait_for_a_turn(&mut self, delivery: u32, Park { wait, reason }: Park) {
         let left = self.group(delivery).retry.max_age;
         let of = &mut self.deliveries[delivery as usize];
-        if of.units_left > 0 && !down && wait.is_zero() {
+        if of.units_left > 0 && reason != Reason::Down && wait.is_zero() {
             // It was early: its turn stands.
             let (wait, left) = (of.wait, of.units_left);
             return self.park(delivery, wait, left);
@@ -425,7 +425,7 @@ impl World {
                 let key = &self.targets[of.target as usize].key;
                 self.replicas[replica].lanes.finished(self.now, key, place, Heard::Nothing);
             }
-            self.wait_for_a_turn(delivery, Park { wait: UNIT, down: false });
+            self.wait_for_a_turn(delivery, Park { wait: UNIT, reason: Reason::Turn });
         }
     }
 }

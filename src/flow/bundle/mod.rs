@@ -1,7 +1,8 @@
 //! What is about to be parked gathers for a moment, and leaves together: the broker writes and syncs once for many.
 //!
 //! Events that owe to the same few subscriptions and wait in the same delay queue share one message. They come back together,
-//! and it is acked when all of them are settled: what others' events owe is never held by it, nor repeated after a crash.
+//! and it is acked when all of them are settled: what others' events owe is never held by it, nor repeated after a crash. What
+//! waits for targets that do not answer shares one with whatever else does, whosever it is.
 //! What an event owes to many joins its message while that gathers: some deliveries know later than others that they must wait.
 
 #[cfg(test)]
@@ -35,7 +36,12 @@ const MOST_EVENTS: usize = 16;
 /// delivery.
 const MOST_BYTES: usize = 64 * 1024;
 
-/// What owes to more subscriptions than this shares no message with other events: hardly another one owes to the same.
+/// One that is shared by whatever waits for targets that do not answer is no larger than this. It is in hand for as long as one
+/// of its deliveries is tried without an answer: with the widest window that may be 768 messages, 12 MiB.
+const MOST_SILENT_BYTES: usize = 16 * 1024;
+
+/// What owes to more subscriptions than this shares no message with other events: hardly another one owes to the same, and a
+/// crash would repeat too many deliveries.
 const MOST_SUBSCRIPTIONS: usize = 4;
 
 /// What is about to be parked. One for each process.
@@ -47,13 +53,34 @@ pub(super) struct Bundles {
     open: Mutex<Open>,
 }
 
+/// Where something waits, and for what.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Waits<'a> {
+    /// The delay queue.
+    pub(super) tier: Tier,
+    /// Whose it is.
+    pub(super) organization: &'a OrganizationId,
+    /// Whether all that it waits for is known to give no answer.
+    pub(super) is_silent: bool,
+}
+
 /// What deliveries must share to share a message.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Key {
     /// Other events to the same.
     Subscriptions(Tier, OrganizationId, Vec<SubscriptionId>),
+    /// Other events to targets that do not answer.
+    Silent(Tier),
     /// More of the same event: where its bytes lie, which stay there while its message gathers.
     Event(Tier, usize),
+}
+
+/// What something may share a message by.
+struct Keys {
+    /// First what saves most.
+    by: Vec<Key>,
+    /// What it counts as where it is counted how much is parked.
+    kind: Key,
 }
 
 /// How a bundle leaves, for everyone who has something in it: whoever waits for it, moves it on.
@@ -96,46 +123,54 @@ impl Bundles {
     ///
     /// # Errors
     /// When it is too large for any broker, or the service stops.
-    pub(super) async fn park(
-        &self,
-        tier: Tier,
-        organization: &OrganizationId,
-        parked: ParkedEvent,
-    ) -> Result<Confirmed, OutboxError> {
+    pub(super) async fn park(&self, waits: Waits<'_>, parked: ParkedEvent) -> Result<Confirmed, OutboxError> {
         let content = Content::new(parked);
         if content.bytes > MOST_BYTES {
             // It shares with none, and copies of large ones are not to lie about.
-            return content.leave(tier, &self.outbox).await;
+            return content.leave(waits.tier, &self.outbox).await;
         }
-        self.add(tier, organization, content).await
+        self.add(waits, content).await
     }
 
     /// Puts it with what it may share a message with, if that has room, or opens a bundle.
-    fn add(&self, tier: Tier, organization: &OrganizationId, mut content: Content) -> Departure {
+    fn add(&self, waits: Waits<'_>, mut content: Content) -> Departure {
         let mut open = lock(&self.open);
         let now = Instant::now();
         if open.until <= now {
             open.bundles.clear();
         }
-        let keys = content.keys(tier, organization);
-        let mut is_another = false;
-        for key in &keys {
+        let Keys { by, kind } = content.keys(waits);
+        let (time, kind) = (now - self.epoch, open.bundles.hasher().hash_one(kind));
+        let mut is_beside_a_full_one = false;
+        for key in &by {
             let Some(bundle) = open.bundles.get(key) else { continue };
+            let is_of_others = !matches!(key, Key::Event(..));
             match bundle.take_in(key, content) {
-                Ok(()) => return bundle.departure.clone(),
+                Ok(()) => {
+                    let departure = bundle.departure.clone();
+                    if is_of_others {
+                        open.gathering.came(time, kind);
+                    }
+                    return departure;
+                }
                 Err(not_in_this) => content = not_in_this,
             }
-            is_another |= matches!(key, Key::Subscriptions(..));
+            is_beside_a_full_one |= is_of_others && bundle.gathers();
         }
         open.opened += 1;
-        let hasher = open.bundles.hasher();
-        let kind = if is_another { hasher.hash_one(open.opened) } else { hasher.hash_one(keys.last()) };
-        let leaves_at = now + open.gathering.wait(now - self.epoch, kind);
+        open.gathering.came(time, kind);
+        if is_beside_a_full_one {
+            let of_its_own = open.bundles.hasher().hash_one(open.opened);
+            open.gathering.came(time, of_its_own);
+        }
+        let is_shared_by_silent = by.iter().any(|key| matches!(key, Key::Silent(_)));
+        let wait = if is_shared_by_silent { open.gathering.wait_together(time) } else { open.gathering.wait(time) };
+        let leaves_at = now + wait;
         open.until = open.until.max(leaves_at);
         let content = Arc::new(Mutex::new(Some(content)));
-        let departure = self.depart(tier, leaves_at, Arc::clone(&content));
+        let departure = self.depart(waits.tier, leaves_at, Arc::clone(&content));
         let bundle = Bundle { content, departure: departure.clone() };
-        open.bundles.extend(keys.into_iter().map(|key| (key, bundle.clone())));
+        open.bundles.extend(by.into_iter().map(|key| (key, bundle.clone())));
         departure
     }
 
@@ -157,12 +192,18 @@ impl Bundles {
 }
 
 impl Bundle {
+    /// Whether it has not left.
+    fn gathers(&self) -> bool {
+        lock(&self.content).is_some()
+    }
+
     /// Gives back what is not of its kind, finds no room, or comes too late.
     fn take_in(&self, key: &Key, more: Content) -> Result<(), Content> {
         let mut content = lock(&self.content);
         let Some(all) = content.as_mut() else { return Err(more) };
         match key {
-            Key::Subscriptions(..) => all.take_others(more),
+            Key::Subscriptions(..) => all.take_others(more, MOST_BYTES),
+            Key::Silent(_) => all.take_others(more, MOST_SILENT_BYTES),
             Key::Event(..) => all.take_same(more),
         }
     }
@@ -173,23 +214,26 @@ impl Content {
         Self { bytes: codec::parked_bytes(&event), events: vec![event] }
     }
 
-    /// By what it may find others, first what saves most. The last one says of what kind it is.
-    fn keys(&self, tier: Tier, organization: &OrganizationId) -> Vec<Key> {
-        let Some(event) = self.events.first() else { return Vec::new() };
-        let same = Key::Event(tier, event.event.as_ptr().addr());
-        if event.owed.len() > MOST_SUBSCRIPTIONS {
-            return vec![same];
+    /// By what it may find others.
+    fn keys(&self, Waits { tier, organization, is_silent }: Waits<'_>) -> Keys {
+        let owed = || self.events.iter().flat_map(|event| &event.owed);
+        let same = Key::Event(tier, self.events.first().map_or(0, |event| event.event.as_ptr().addr()));
+        if owed().count() > MOST_SUBSCRIPTIONS {
+            return Keys { by: vec![same.clone()], kind: same };
         }
-        let mut to: Vec<_> = event.owed.iter().map(|owed| owed.subscription.clone()).collect();
+        let mut to: Vec<_> = owed().map(|owed| owed.subscription.clone()).collect();
         to.sort_unstable();
-        vec![same, Key::Subscriptions(tier, organization.clone(), to)]
+        let kind = Key::Subscriptions(tier, organization.clone(), to);
+        // A larger one could share nothing that way, and would end the message that gathers.
+        let others = if is_silent && self.bytes <= MOST_SILENT_BYTES { Key::Silent(tier) } else { kind.clone() };
+        Keys { by: vec![same, others], kind }
     }
 
-    /// More events, which owe to those that it owed to when it was opened.
-    fn take_others(&mut self, more: Self) -> Result<(), Self> {
+    /// More events, which it may be shared with.
+    fn take_others(&mut self, more: Self, most_bytes: usize) -> Result<(), Self> {
         let owes_to_more = self.events.iter().any(|event| event.owed.len() > MOST_SUBSCRIPTIONS);
         let bytes = self.bytes + more.bytes;
-        if owes_to_more || bytes > MOST_BYTES || self.events.len() + more.events.len() > MOST_EVENTS {
+        if owes_to_more || bytes > most_bytes || self.events.len() + more.events.len() > MOST_EVENTS {
             return Err(more);
         }
         self.bytes = bytes;

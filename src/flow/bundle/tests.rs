@@ -36,6 +36,10 @@ fn acme() -> OrganizationId {
     "acme".parse().unwrap()
 }
 
+fn answering(tier: Tier, organization: &OrganizationId) -> Waits<'_> {
+    Waits { tier, organization, is_silent: false }
+}
+
 fn tier(number: usize) -> Tier {
     Tier::all().nth(number).unwrap()
 }
@@ -52,14 +56,26 @@ fn event(owed: &[&str], bytes: usize) -> ParkedEvent {
 
 type Parked = Vec<Result<Confirmed, OutboxError>>;
 
-/// Parks them all at once; gives what each was told, and how many events each message held, largest first.
+/// Parks them all at once, for targets that answer; gives what each was told, and how many events each message held, largest
+/// first.
 async fn park(
     parking: &mut Parking,
     events: &[(Tier, ParkedEvent)],
     told: Result<Confirmed, PublishError>,
 ) -> (Parked, Vec<usize>) {
+    let acme = acme();
+    let events: Vec<_> = events.iter().map(|(tier, event)| (answering(*tier, &acme), event.clone())).collect();
+    park_where(parking, &events, told).await
+}
+
+/// The same, wherever each waits.
+async fn park_where(
+    parking: &mut Parking,
+    events: &[(Waits<'_>, ParkedEvent)],
+    told: Result<Confirmed, PublishError>,
+) -> (Parked, Vec<usize>) {
     let Parking { bundles, publications, .. } = parking;
-    let (acme, mut held) = (acme(), Vec::new());
+    let mut held = Vec::new();
     let answer = async {
         loop {
             let published = publications.next().await.unwrap();
@@ -68,7 +84,7 @@ async fn park(
         }
     };
     let parked = tokio::select! {
-        parked = join_all(events.iter().map(|(tier, event)| bundles.park(*tier, &acme, event.clone()))) => parked,
+        parked = join_all(events.iter().map(|(waits, event)| bundles.park(*waits, event.clone()))) => parked,
         () = answer => unreachable!("publishing has no end"),
     };
     held.sort_by(|a, b| b.cmp(a));
@@ -119,7 +135,7 @@ async fn what_an_event_owes_to_many_joins_its_message_while_that_gathers() {
         let Parking { bundles, publications, .. } = &mut parking();
         let (acme, event) = (acme(), event(&[], bytes));
         let parts = parts(&event, sizes);
-        let parked = join_all(parts.iter().map(|(tier, part)| bundles.park(*tier, &acme, part.clone())));
+        let parked = join_all(parts.iter().map(|(tier, part)| bundles.park(answering(*tier, &acme), part.clone())));
         let answer = async {
             let published = publications.next().await.unwrap();
             let body = published.body();
@@ -176,7 +192,7 @@ async fn a_message_that_is_refused_is_offered_again_until_all_that_is_in_it_is_t
         }
         bodies
     };
-    let parked = join_all(events.into_iter().map(|event| bundles.park(tier(0), &acme, event)));
+    let parked = join_all(events.into_iter().map(|event| bundles.park(answering(tier(0), &acme), event)));
     let (parked, bodies) = tokio::join!(parked, answer);
     assert!(parked.iter().all(|it| it.as_ref().is_ok_and(Confirmed::may_be_repeated)), "{parked:?}");
     assert_eq!((bodies[0] == bodies[1], codec::decode_parked(&bodies[1]).unwrap().len()), (true, 3));
@@ -216,7 +232,7 @@ async fn who_waits_no_longer_keeps_nobody_else() {
     let (tier, leaves_early) = &events[0];
     {
         let acme = acme();
-        let first = parking.bundles.park(*tier, &acme, leaves_early.clone());
+        let first = parking.bundles.park(answering(*tier, &acme), leaves_early.clone());
         let waited = tokio::time::timeout(Duration::from_millis(10), first).await;
         assert!(waited.is_err(), "it has opened the message, and is gone");
     }
@@ -234,4 +250,93 @@ async fn full_messages_to_one_subscription_are_much_as_those_to_many_are() {
     assert_eq!((held, begun.elapsed().as_millis()), (vec![MOST_EVENTS; 26], 100));
     park(&mut parking, &much[..1], fine()).await;
     assert_eq!(begun.elapsed().as_millis(), 120, "what comes behind them leaves in 20 ms");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_targets_that_do_not_answer_shares_a_message_whoever_it_is_for() {
+    let [acme, other] = ["acme", "other"].map(|id| id.parse::<OrganizationId>().unwrap());
+    let silent = |number, organization| Waits { is_silent: true, ..answering(tier(number), organization) };
+    let events = [
+        (silent(0, &acme), event(&["a"], 9)),
+        (silent(0, &acme), event(&["b", "c"], 9)),
+        (silent(0, &other), event(&["d"], 9)),
+        (silent(1, &other), event(&["d"], 9)),
+        (answering(tier(0), &acme), event(&["a"], 9)),
+        (silent(0, &acme), event(&["a", "b", "c", "d", "e"], 9)),
+    ];
+    let (_, held) = park_where(&mut parking(), &events, Ok(Confirmed::nothing_owed())).await;
+    assert_eq!(held, [3, 1, 1, 1], "not with what answers, what waits longer, nor what owes to many");
+    let large = vec![(silent(0, &acme), event(&["a"], 5 * 1024)); 4];
+    let (_, held) = park_where(&mut parking(), &large, Ok(Confirmed::nothing_owed())).await;
+    assert_eq!(held, [3, 1], "16 KiB at most");
+    // Larger ones share as they would elsewhere, and end no message of others.
+    let large = (silent(0, &acme), event(&["a"], 20 * 1024));
+    let mixed = [
+        (silent(0, &acme), event(&["b"], 9)),
+        large.clone(),
+        (silent(0, &acme), event(&["c"], 9)),
+        large.clone(),
+        large,
+    ];
+    let (_, held) = park_where(&mut parking(), &mixed, Ok(Confirmed::nothing_owed())).await;
+    assert_eq!(held, [3, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_silent_counts_by_whom_it_is_for_and_so_does_a_message_that_is_full() {
+    let acme = acme();
+    let silent = Waits { is_silent: true, ..answering(tier(0), &acme) };
+    let fine = || Ok(Confirmed::nothing_owed());
+    // 24 kinds are two messages, and the second one counts as well: 25, still little.
+    for (to, wait) in [(24, 100), (25, 20), (250, 20)] {
+        let (mut parking, begun) = (parking(), Instant::now());
+        let much: Vec<_> = (0..to).map(|number| (silent, event(&[&format!("s{number}")], 9))).collect();
+        let (_, held) = park_where(&mut parking, &much, fine()).await;
+        assert_eq!(held.len(), usize::div_ceil(to, MOST_EVENTS), "{to}");
+        park_where(&mut parking, &much[..1], fine()).await;
+        assert_eq!(begun.elapsed().as_millis(), 100 + wait, "{to}");
+    }
+    let (mut parking, begun) = (parking(), Instant::now());
+    park_where(&mut parking, &vec![(silent, event(&["a"], 9)); 26 * MOST_EVENTS], fine()).await;
+    park_where(&mut parking, &[(silent, event(&["a"], 9))], fine()).await;
+    assert_eq!(begun.elapsed().as_millis(), 120);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_silent_and_owes_to_many_leaves_as_soon_as_the_rest_for_it_shares_nothing() {
+    let (acme, mut parking, begun) = (acme(), parking(), Instant::now());
+    let silent = Waits { is_silent: true, ..answering(tier(0), &acme) };
+    let much: Vec<_> = (0..126).map(|_| (silent, event(&["a", "b", "c", "d", "e"], 9))).collect();
+    let (_, held) = park_where(&mut parking, &much, Ok(Confirmed::nothing_owed())).await;
+    assert_eq!(held, vec![1; 126]);
+    park_where(&mut parking, &much[..1], Ok(Confirmed::nothing_owed())).await;
+    assert_eq!(begun.elapsed().as_millis(), 104);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_leaves_often_is_not_more_for_what_gathers_beside_it() {
+    let (acme, mut parking, fine) = (acme(), parking(), || Ok(Confirmed::nothing_owed()));
+    let silent = Waits { is_silent: true, ..answering(tier(0), &acme) };
+    let begun = Instant::now();
+    let spike: Vec<_> = (0..126).map(|number| (tier(0), event(&[&format!("s{number}")], 9))).collect();
+    park(&mut parking, &spike, fine()).await;
+    let Parking { bundles, publications, .. } = &mut parking;
+    let again = async |waits, to: &'static str| {
+        while begun.elapsed().as_millis() < 200 {
+            drop(bundles.park(waits, event(&[to], 9)).await.unwrap());
+        }
+    };
+    let answer = async {
+        while let Some(published) = publications.next().await {
+            published.answer(fine());
+        }
+    };
+    let few = join_all(["a", "b", "c"].map(|to| again(answering(tier(0), &acme), to)));
+    tokio::select! {
+        _ = futures_util::future::join(again(silent, "d"), few) => {}
+        () = answer => unreachable!("publishing has no end"),
+    }
+    assert_eq!(begun.elapsed().as_millis(), 200);
+    park(&mut parking, &spike[..1], fine()).await;
+    assert_eq!(begun.elapsed().as_millis(), 300, "four kinds are little, however often they left");
 }

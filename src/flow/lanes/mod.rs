@@ -20,7 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::LaneKey,
-    policy::lane::{Admission, Ask, Came, Figure, Health, Heard, Lanes, Park, Place, Step, Totals, WindowSizes},
+    policy::lane::{
+        Admission, Ask, Came, Figure, Health, Heard, Lanes, Park, Place, Reason, Step, Totals, WindowSizes,
+    },
     policy::share::Share,
     telemetry::metrics::Metrics,
 };
@@ -110,7 +112,7 @@ impl LaneKeeper {
                 Admission::Go(place) => return Entered::Permit(self.permit(ask.lane, place)),
                 Admission::Park(park) => {
                     // Who is early for its turn, or waits for a target that is down, was counted, or waits for no place.
-                    if !park.down && !matches!(ask.came, Came::Early(_)) {
+                    if park.reason != Reason::Down && !matches!(ask.came, Came::Early(_)) {
                         self.metrics.no_place();
                     }
                     return Entered::Park(park);
@@ -273,7 +275,7 @@ impl Standing<'_> {
             Admission::TooLate(turn) => Entered::TooLate(turn),
             Admission::Park(park) => Entered::Park(park),
             // A line's end is never a place, nor another line.
-            Admission::Go(_) | Admission::Line => Entered::Park(Park { wait: Duration::ZERO, down: false }),
+            Admission::Go(_) | Admission::Line => Entered::Park(Park { wait: Duration::ZERO, reason: Reason::Turn }),
         }
     }
 

@@ -82,8 +82,20 @@ pub enum Admission {
 pub struct Park {
     /// How long, at least.
     pub wait: Duration,
-    /// Whether it waits for a target that is down.
-    pub down: bool,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Why a delivery waits in the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// Its turn has not come.
+    Turn,
+    /// The same, and its target gives no answer now: its last attempt failed without one, or one should have been answered by
+    /// now.
+    Silence,
+    /// Its target is down, and no attempt is spent on it.
+    Down,
 }
 
 /// What the first in line may do now.

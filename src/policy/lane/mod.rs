@@ -27,7 +27,7 @@ use self::{
     windows::{Class, Windows},
 };
 pub use self::{
-    ask::{Admission, Ask, Came, Heard, Limits, Park, Place, Step},
+    ask::{Admission, Ask, Came, Heard, Limits, Park, Place, Reason, Step},
     health::Health,
     limiter::Rate,
     single::hold_for,
@@ -131,7 +131,7 @@ impl Lanes {
     /// Leaves the line without having been sent: what now?
     pub fn leave(&mut self, now: Duration, ask: &Ask<'_>) -> Admission {
         let Some(lane) = self.by_key.get_mut(ask.lane) else {
-            return Admission::Park(Park { wait: self.unit, down: false });
+            return Admission::Park(Park { wait: self.unit, reason: Reason::Turn });
         };
         lane.in_line = lane.in_line.saturating_sub(1);
         self.windows.leaves_line(ask.came.is_back());

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    ask::{Admission, Ask, Came, Limits, Park, Place, Window},
+    ask::{Admission, Ask, Came, Limits, Park, Place, Reason, Window},
     booking::Bookings,
     health::{Health, Record},
     limiter::{HandClock, Limiter, Rate},
@@ -130,6 +130,11 @@ impl Lane {
         self.held.is_any() && self.record.is_overdue(now)
     }
 
+    /// Why a delivery waits that is not held. A target that was never asked has done nothing yet.
+    fn reason(&self, now: Duration) -> Reason {
+        if self.record.is_doubted(self.is_overdue(now)) { Reason::Silence } else { Reason::Turn }
+    }
+
     /// An attempt begins that waited for the window: if it is the only one, the target is asked from now on.
     pub(super) fn begins(&mut self, now: Duration) {
         if !self.held.is_any() {
@@ -152,7 +157,7 @@ impl Lane {
     /// second at a time would keep the broker busy for nothing.
     pub(super) fn held(&self, world: &World<'_>, ask: &Ask<'_>) -> Admission {
         let away = self.record.away().min(ask.left / 2);
-        Admission::Park(Park { wait: hold_for(ask.age.max(away), world.unit), down: true })
+        Admission::Park(Park { wait: hold_for(ask.age.max(away), world.unit), reason: Reason::Down })
     }
 
     /// Takes a place in flight, if one may be had now.
@@ -225,7 +230,8 @@ impl Lane {
             wait = wait.max(in_hops(turn));
         }
         // Never before the lane's pause is over.
-        Admission::Park(Park { wait: wait.max(self.held_until.time().saturating_sub(now)), down: false })
+        let wait = wait.max(self.held_until.time().saturating_sub(now));
+        Admission::Park(Park { wait, reason: self.reason(world.now) })
     }
 
     /// How far apart the turns of a silent lane are while so many are silent that each has but one place: as long as its
@@ -246,7 +252,7 @@ impl Lane {
             self.bookings.promise(world.now, self.held_until.time(), spacing);
             turn
         };
-        Admission::Park(Park { wait, down: false })
+        Admission::Park(Park { wait, reason: self.reason(world.now) })
     }
 
     /// How far apart promised turns are: the broker brings all of a unit at once, and they must find room.

@@ -1,17 +1,19 @@
-//! What waits for the same shares a message in the broker, and nothing else.
+//! What waits for the same, or for targets that do not answer, shares a message in the broker, and nothing else.
 
 use std::collections::BTreeSet;
 
 use docrelay::{
     broker::{codec, outbox::headers},
-    domain::{Outcome, Owed, ParkedEvent, TraceContext, Wait, now},
+    domain::{DocumentEvent, Outcome, Owed, ParkedEvent, TraceContext, Wait, now},
     policy::wait::Tier,
 };
 use lapin::{BasicProperties, options::BasicPublishOptions, types::AMQPValue};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use crate::support::{
     receiver::{Receiver, Recorded, Reply},
-    service::{GENEROUS, Surroundings, event, parked_in, subscription},
+    service::{GENEROUS, Surroundings, event, parked_in, subscription, with},
 };
 
 #[tokio::test]
@@ -43,6 +45,96 @@ async fn what_one_target_refuses_shares_parked_messages_and_each_is_tried_again_
     let told = |outcome, attempt| results.iter().filter(|it| (it.outcome, it.attempt) == (outcome, attempt)).count();
     assert_eq!((told(Outcome::AttemptFailed, 1), told(Outcome::Delivered, 2)), (2 * EVENTS, 2 * EVENTS));
     surroundings.end(service, &[(&erp, 2 * EVENTS), (&crm, 2 * EVENTS)]).await;
+}
+
+#[tokio::test]
+async fn what_silent_targets_are_owed_shares_messages_and_what_another_one_is_owed_does_not() {
+    const EACH: usize = 8;
+    const FEW: usize = 4;
+    let silent: Vec<String> = (0..12).map(|number| format!("silent-{number}")).collect();
+    let once_silent = |request: &Recorded| if request.attempt() == 1 { Reply::dropped() } else { Reply::ok() };
+    let once_failing = |request: &Recorded| Reply::status(if request.attempt() == 1 { 500 } else { 200 });
+    let (away, answers) = (Receiver::scripted(once_silent).await, Receiver::scripted(once_failing).await);
+    let surroundings = Surroundings::with(&[("BROKER__DELAY_UNIT", "1s"), ("DELIVERY__BACKOFF", "1s")]).await;
+    let of = |organization: &str, receiver: &Receiver| {
+        let subscription = subscription(organization, &receiver.url("/"));
+        with(subscription, json!({"organization": organization}))
+    };
+    let subscriptions: Vec<_> =
+        silent.iter().map(|it| of(it, &away)).chain([of("answers", &answers), of("resets", &away)]).collect();
+    surroundings.subscribe(&subscriptions);
+    let (_connection, channel) = surroundings.channel().await;
+    let copies = surroundings.copies_of_what_is_parked(&channel).await;
+    let service = surroundings.start().await;
+    let events: Vec<_> = (0..EACH)
+        .flat_map(|number| {
+            // Four of one's own: each was silent once, and that is not down.
+            let few = (number < FEW).then_some("resets");
+            let to = silent.iter().map(String::as_str).chain(["answers"]).chain(few);
+            to.map(move |organization| DocumentEvent {
+                organization: organization.parse().unwrap(),
+                ..event(&format!("evt-{organization}-{number}"))
+            })
+        })
+        .collect();
+    surroundings.publish_all(&events).await;
+    surroundings.results.wait_for_finals(events.len(), GENEROUS).await;
+
+    let waited = parked_in(&channel, &copies).await;
+    let to = |event: &ParkedEvent| event.owed.iter().map(|owed| owed.subscription.to_string()).collect::<Vec<_>>();
+    let together: Vec<BTreeSet<_>> = waited.iter().map(|events| events.iter().flat_map(to).collect()).collect();
+    assert!(together.iter().any(|to| to.len() > 1), "none of {} messages is for several", together.len());
+    for other in ["answers", "resets"] {
+        let of_it: Vec<_> = together.iter().filter(|to| to.contains(other)).collect();
+        assert!(!of_it.is_empty() && of_it.iter().all(|to| to.len() == 1), "{other}: {of_it:?}");
+    }
+
+    let delivered = surroundings.results.distinct();
+    let delivered = delivered.iter().filter(|it| (it.outcome, it.attempt) == (Outcome::Delivered, 2)).count();
+    assert_eq!(delivered, events.len());
+    surroundings.end(service, &[(&away, 2 * (EACH * silent.len() + FEW)), (&answers, 2 * EACH)]).await;
+}
+
+#[tokio::test]
+async fn what_shares_a_message_with_a_target_that_hangs_arrives_and_is_told_before_that_ends() {
+    const EACH: usize = 12;
+    let (back, released) = (CancellationToken::new(), CancellationToken::new());
+    let unless_back = |reply: Reply| {
+        let back = back.clone();
+        move |_: &Recorded| if back.is_cancelled() { reply.clone() } else { Reply::dropped() }
+    };
+    let recovers = Receiver::scripted(unless_back(Reply::ok())).await;
+    let hangs = Receiver::scripted(unless_back(Reply::ok().once(&released))).await;
+    // No request that hangs ends before all that is waited for has come.
+    let surroundings = Surroundings::with(&[("DELIVERY__TIMEOUT", "1m")]).await;
+    let of = |organization: &str, receiver: &Receiver| {
+        let hold = json!({"organization": organization, "retry": {"while_down": "hold"}});
+        with(subscription(organization, &receiver.url("/")), hold)
+    };
+    surroundings.subscribe(&[of("recovers", &recovers), of("hangs", &hangs)]);
+    let (_connection, channel) = surroundings.channel().await;
+    let copies = surroundings.copies_of_what_is_parked(&channel).await;
+    let service = surroundings.start().await;
+    let events: Vec<_> = (0..2 * EACH)
+        .map(|number| DocumentEvent {
+            organization: if number % 2 == 0 { "recovers" } else { "hangs" }.parse().unwrap(),
+            ..event(&format!("evt-{number}"))
+        })
+        .collect();
+    surroundings.publish_all(&events).await;
+    surroundings.results.wait_for_outcome(Outcome::Deferred, 2 * EACH, GENEROUS).await;
+    back.cancel();
+    let delivered = surroundings.results.wait_for_outcome(Outcome::Delivered, EACH, GENEROUS).await;
+    assert!(delivered.iter().all(|it| it.organization.as_str() == "recovers"), "{delivered:#?}");
+    released.cancel();
+    surroundings.results.wait_for_finals(2 * EACH, GENEROUS).await;
+    let waited = parked_in(&channel, &copies).await;
+    let to = |events: &Vec<ParkedEvent>| {
+        events.iter().map(|event| event.owed[0].subscription.to_string()).collect::<BTreeSet<_>>()
+    };
+    assert!(waited.iter().any(|events| to(events).len() == 2), "they waited together: {waited:#?}");
+    let requests = (recovers.count(), hangs.count());
+    surroundings.end(service, &[(&recovers, requests.0), (&hangs, requests.1)]).await;
 }
 
 #[tokio::test]

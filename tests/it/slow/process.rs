@@ -1,8 +1,15 @@
 //! The process itself ends: killed, or told to stop, under load. What a successor does then.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
 
-use docrelay::domain::{DeliveryId, EventId, Outcome};
+use docrelay::domain::{DeliveryId, DocumentEvent, EventId, Outcome};
 use serde_json::json;
 
 use super::{assert_all_delivered, assert_no_repeats, events, requests};
@@ -97,6 +104,66 @@ async fn killed(receivers: &[Receiver], surroundings: Surroundings, program: Pro
         |event: &EventId, number: usize| DeliveryId::of(event, &format!("s{number}").parse().unwrap()).to_string();
     let may_repeat: HashSet<_> = unacked.iter().flat_map(|event| [delivery(event, 0), delivery(event, 1)]).collect();
     let others: Vec<_> = repeated.iter().filter(|((id, _), _)| !may_repeat.contains(id)).collect();
+    assert!(others.is_empty(), "repeated, although nothing of them was unacked: {others:#?}");
+}
+
+/// How targets behave that are away: one after another, for all that ask.
+const AWAY: u8 = 0;
+const FIRST_IS_BACK: u8 = 1;
+const ALL_ARE_BACK: u8 = 2;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_is_killed_while_many_targets_hang_loses_nothing_and_repeats_only_what_was_unacked() {
+    const TARGETS: usize = 8;
+    const EACH: usize = 20;
+    let phase = Arc::new(AtomicU8::new(AWAY));
+    let in_phase = |reply: fn(u8) -> Reply| {
+        let phase = Arc::clone(&phase);
+        move |_: &Recorded| reply(phase.load(Ordering::SeqCst))
+    };
+    let first = Receiver::scripted(in_phase(|phase| if phase == AWAY { Reply::dropped() } else { Reply::ok() })).await;
+    let others = Receiver::scripted(in_phase(|phase| match phase {
+        AWAY => Reply::dropped(),
+        FIRST_IS_BACK => Reply::hang(),
+        _ => Reply::ok(),
+    }))
+    .await;
+    let surroundings = Surroundings::with(&[("DELIVERY__TIMEOUT", "1m")]).await;
+    let subscriptions = (0..TARGETS).map(|number| {
+        let receiver = if number == 0 { &first } else { &others };
+        let own = json!({"organization": format!("o{number}"), "retry": {"while_down": "hold"}});
+        with(subscription(&format!("s{number}"), &receiver.url("/")), own)
+    });
+    surroundings.subscribe(&subscriptions.collect::<Vec<_>>());
+    let events = (0..TARGETS * EACH).map(|number| DocumentEvent {
+        organization: format!("o{}", number % TARGETS).parse().unwrap(),
+        ..event(&format!("evt-{number}"))
+    });
+    surroundings.publish_all(&events.collect::<Vec<_>>()).await;
+    let program = surroundings.run().await;
+    surroundings.results.wait_for_outcome(Outcome::Deferred, TARGETS * EACH, GENEROUS).await;
+    phase.store(FIRST_IS_BACK, Ordering::SeqCst);
+    let taken_from = first.count();
+    surroundings.results.wait_for_outcome(Outcome::Delivered, EACH, GENEROUS).await;
+    program.kill().await;
+    let unacked = surroundings.unacked_at_the_end().await;
+    assert!(!unacked.is_empty(), "the probes hung");
+    phase.store(ALL_ARE_BACK, Ordering::SeqCst);
+    let program = surroundings.run().await;
+    surroundings.results.wait_for_finals(TARGETS * EACH, GENEROUS).await;
+    program.stop().await;
+    surroundings.nothing_is_left(0).await;
+    for (delivery, finals) in surroundings.results.finals() {
+        assert!(finals.iter().all(|it| it.outcome == Outcome::Delivered), "{delivery}: {finals:#?}");
+    }
+    let mut times: HashMap<_, u32> = HashMap::new();
+    let taken: Vec<_> = first.recorded().into_iter().skip(taken_from).collect();
+    for request in &taken {
+        *times.entry(request.delivery()).or_default() += 1;
+    }
+    let first_id = "s0".parse().unwrap();
+    let may_repeat: HashSet<_> = unacked.iter().map(|event| DeliveryId::of(event, &first_id).to_string()).collect();
+    let others: Vec<_> = times.iter().filter(|(id, times)| **times > 1 && !may_repeat.contains(**id)).collect();
     assert!(others.is_empty(), "repeated, although nothing of them was unacked: {others:#?}");
 }
 

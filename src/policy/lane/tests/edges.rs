@@ -12,7 +12,7 @@ fn who_stands_in_line_when_its_target_goes_down_is_held_too() {
         lanes.finished(SECOND, &key, place, Heard::Silence);
     }
     assert_eq!(lanes.step_up(SECOND, &held), Step::Wait(None), "there is room, and it is no probe");
-    assert_eq!(lanes.leave(SECOND, &held), Admission::Park(Park { wait: SECOND * 32, down: true }));
+    assert_eq!(lanes.leave(SECOND, &held), Admission::Park(Park { wait: SECOND * 32, reason: Reason::Down }));
 }
 
 #[test]
@@ -99,4 +99,52 @@ fn turns_that_lie_far_apart_take_few_hops() {
     let waits = [(); 20].map(|()| parked(lanes.admit(SECOND * 20, &ask)).as_secs());
     assert!(waits.iter().all(|wait| wait % 8 == 0), "{waits:?}");
     assert!(waits.is_sorted() && waits[19] >= 20 * 10 && waits[19] < 24 * 10, "as many as the target takes: {waits:?}");
+}
+
+#[test]
+fn a_wait_says_whether_its_target_is_known_to_give_no_answer() {
+    let (mut lanes, key) = (lanes(), key(1));
+    let one = Ask { limits: Limits { max_in_flight: 1, rate: None }, ..ask(&key) };
+    let reason = |lanes: &mut Lanes, now, came| match lanes.admit(now, &Ask { came, ..one }) {
+        Admission::Park(park) => park.reason,
+        other => panic!("must park: {other:?}"),
+    };
+    may_go(&mut lanes, SECOND, &one);
+    assert_eq!(lanes.admit(SECOND, &one), Admission::Line);
+    assert_eq!(reason(&mut lanes, SECOND, Came::New), Reason::Turn, "it was only just asked");
+    let late = SECOND + 200 * MILLI;
+    for came in [Came::New, Came::Back, Came::Early(SECOND * 4)] {
+        assert_eq!(reason(&mut lanes, late, came), Reason::Silence, "{came:?}: it should have answered by now");
+    }
+
+    let retry_after = Some(SECOND * 9);
+    for (heard, reason) in [
+        (Heard::Answer { latency: SECOND, retry_after }, Reason::Turn),
+        (Heard::Silence, Reason::Silence),
+        (Heard::Nothing, Reason::Turn),
+    ] {
+        let mut lanes = of(SIZES);
+        let limited = limited(&key, rate(1, 1));
+        lanes.set_share(Duration::ZERO, share(1, true, 0));
+        let place = go(&mut lanes, SECOND * 9, &limited);
+        lanes.finished(SECOND * 10, &key, place, heard);
+        let waits = (0..9).map(|_| lanes.admit(SECOND * 10, &limited)).find(|it| !goes(it) && *it != Admission::Line);
+        let Some(Admission::Park(park)) = waits else { panic!("must park: {waits:?}") };
+        assert_eq!(park.reason, reason, "{heard:?}");
+    }
+}
+
+#[test]
+fn a_target_that_was_never_asked_is_not_silent_however_long_it_finds_no_place() {
+    let mut lanes = of(WindowSizes { slow: 1, ..SIZES });
+    may_go(&mut lanes, SECOND, &ask(&key(1)));
+    let starved = key(2);
+    let mut waits = |now| loop {
+        match lanes.admit(now, &ask(&starved)) {
+            Admission::Line => {}
+            Admission::Park(park) => break park.reason,
+            other => panic!("there is no place: {other:?}"),
+        }
+    };
+    assert_eq!((waits(SECOND), waits(SECOND * 2)), (Reason::Turn, Reason::Turn));
 }

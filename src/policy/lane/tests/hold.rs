@@ -12,7 +12,11 @@ fn while_a_target_is_down_one_is_its_probe_and_the_others_wait() {
     let Admission::Go(probe) = lanes.admit(now, &held) else { panic!("the probe") };
     assert!(probe.is_probe());
     let back = Ask { came: Came::Back, ..held };
-    assert_eq!(lanes.admit(now, &back), Admission::Park(Park { wait: SECOND * 64, down: true }), "one at a time");
+    assert_eq!(
+        lanes.admit(now, &back),
+        Admission::Park(Park { wait: SECOND * 64, reason: Reason::Down }),
+        "one at a time"
+    );
     lanes.finished(now, &key, probe, Heard::Silence);
     assert!(!goes(&lanes.admit(now, &back)), "not at once again");
     let Admission::Go(probe) = lanes.admit(now + SECOND, &back) else { panic!("the next probe") };
