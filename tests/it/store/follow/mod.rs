@@ -260,8 +260,9 @@ async fn what_was_deleted_is_known_as_deleted_and_what_is_only_absent_is_not() {
     followed.until_loaded(2).await;
     assert_eq!(followed.current().find(&acme, &id("b")), Found::Deleted, "known from the change");
     assert_eq!(followed.current().find(&organization("other"), &id("b")), Found::Unknown);
-    // A backup of before the deletions, and without one that nobody deleted.
-    database.execute("UPDATE change_counter SET value = 1; DELETE FROM subscriptions WHERE id IN ('b', 'c')").await;
+    // A backup of before the deletions, and without one that nobody deleted. The counter last: it is what is looked at, and a
+    // backup is there at once.
+    database.execute("DELETE FROM subscriptions WHERE id IN ('b', 'c'); UPDATE change_counter SET value = 1").await;
     followed.until_loaded(1).await;
     let current = followed.current();
     assert_eq!((current.find(&acme, &id("b")), current.find(&acme, &id("c"))), (Found::Unknown, Found::Unknown));
