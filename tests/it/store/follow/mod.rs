@@ -183,7 +183,7 @@ async fn a_database_that_is_an_older_one_is_loaded_whole() {
     let followed = Followed::of(&database).await;
     followed.until_loaded(3).await;
     // As a backup would have it.
-    database.execute("UPDATE change_counter SET value = 1; DELETE FROM subscriptions WHERE id = 'b'").await;
+    database.execute("DELETE FROM subscriptions WHERE id = 'b'; UPDATE change_counter SET value = 1").await;
     followed.until_loaded(2).await;
     assert!(followed.get("a").is_some() && followed.get("b").is_none());
     followed.end().await;
