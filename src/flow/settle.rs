@@ -313,3 +313,30 @@ fn result(work: &Work, stay: &Stay, told: Told) -> DeliveryResult {
     }
     result
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        flow::register::{Entered, Register},
+        telemetry::metrics::ParkedFor,
+    };
+
+    async fn later(register: &Arc<Register>, subscription: &str, is_silent: bool) -> Later {
+        let owed = Owed::first(subscription.parse().unwrap());
+        let delivery = DeliveryId::of(&"evt-1".parse().unwrap(), &owed.subscription);
+        let Entered::Mine(stay) = register.enter(StayKey { delivery, hop: 0 }).await else {
+            panic!("nobody else carries it")
+        };
+        Later { stay, owed, reason: ParkedFor::Limit, is_silent, told: None }
+    }
+
+    #[tokio::test]
+    async fn deliveries_that_are_parked_together_are_silent_only_if_each_is() {
+        let register = Arc::new(Register::new());
+        let silent = [later(&register, "a", true).await, later(&register, "b", true).await];
+        assert!(is_silent(&silent));
+        let mixed = [later(&register, "c", true).await, later(&register, "d", false).await];
+        assert!(!is_silent(&mixed));
+    }
+}

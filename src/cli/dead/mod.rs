@@ -58,8 +58,8 @@ enum Command {
 
     /// Delete dead letters for good.
     ///
-    /// With --organization, a letter that holds what others are owed as well stays. Without --yes it
-    /// only says what it would do.
+    /// With --organization, a letter that holds what others are owed as well, or may, stays, and the
+    /// exit code is 1. Without --yes it only says what it would do.
     #[command(verbatim_doc_comment)]
     Purge(Change),
 }

@@ -203,6 +203,27 @@ async fn a_letter_that_holds_what_several_are_owed_is_found_by_each_and_purged_f
 }
 
 #[tokio::test]
+async fn a_letter_of_which_a_part_cannot_be_read_is_purged_for_no_organization_alone() {
+    let broker = TestBroker::declared().await;
+    let names = &broker.topology.names;
+    let unreadable = codec::encode_parked(&[ParkedEvent {
+        event: b"\xff\xff".to_vec().into(),
+        first_seen: domain::now(),
+        fan_out: 1,
+        trace: TraceContext::default(),
+        owed: vec![Owed::first("erp".parse().unwrap())],
+    }]);
+    let body = [parked(), unreadable].concat();
+    broker.publish(&names.park_exchange, "delay.1s", properties(codec::PARKED_TYPE, "p-1", &[]), &body).await;
+    broker.return_too_often(&names.due_queue).await;
+    broker.wait_for(&names.dead_queue, 1).await;
+    let refused = broker.run(&["dead", "purge", "--organization", "acme", "--yes"]).await.failed();
+    assert_eq!(refused, "1 hold what other organizations are owed as well, or may; they stay.\n");
+    broker.wait_for(&names.dead_queue, 1).await;
+    assert_eq!(broker.run(&["dead", "purge", "--yes"]).await.fine(), "Deleted 1.\n");
+}
+
+#[tokio::test]
 async fn what_found_no_queue_is_unrouted_and_a_result_goes_back_with_its_old_key() {
     let broker = TestBroker::declared().await;
     let names = &broker.topology.names;
