@@ -57,8 +57,10 @@ struct Inner {
 enum Entry {
     /// In flight here; whoever comes with the same message waits.
     Running { keep_until: Duration },
-    /// Everything it owed is confirmed.
+    /// Everything it owed is confirmed, and its message is in hand for what else it owes: not forgotten before that ends.
     Settled { proof: Confirmed, keep_until: Duration },
+    /// The same, and its message was answered.
+    Answered { proof: Confirmed, keep_until: Duration },
     /// It may come twice: not here yet.
     Expected { keep_until: Duration },
 }
@@ -113,7 +115,9 @@ impl Register {
             let wait = {
                 let mut inner = self.lock();
                 let keep_until = match inner.entries.get(&key) {
-                    Some(Entry::Settled { proof, .. }) => return Entered::Settled(proof.clone()),
+                    Some(Entry::Settled { proof, .. } | Entry::Answered { proof, .. }) => {
+                        return Entered::Settled(proof.clone());
+                    }
                     Some(Entry::Running { .. }) => None,
                     Some(Entry::Expected { keep_until }) => Some(*keep_until),
                     None => Some(Duration::ZERO),
@@ -136,12 +140,15 @@ impl Register {
         let mut inner = self.lock();
         let now = inner.clock.now();
         for key in keys {
-            let Some(Entry::Settled { keep_until, .. }) = inner.entries.get_mut(key) else { continue };
+            let Some(entry) = inner.entries.get_mut(key) else { continue };
+            let (Entry::Settled { proof, keep_until } | Entry::Answered { proof, keep_until }) = entry else {
+                continue;
+            };
             let (ordinary, until) = match acked {
                 Acked::Sent => (*keep_until <= now + KEEP, (*keep_until).max(now + KEEP)),
                 Acked::Stale => (false, (*keep_until).max(now + KEEP_UNACKED)),
             };
-            *keep_until = until;
+            *entry = Entry::Answered { proof: proof.clone(), keep_until: until };
             if ordinary {
                 inner.ordinary.push_back((until, *key));
             } else {
@@ -159,6 +166,7 @@ impl Register {
         match inner.entries.entry(key).or_insert(Entry::Expected { keep_until }) {
             Entry::Running { keep_until: known }
             | Entry::Settled { keep_until: known, .. }
+            | Entry::Answered { keep_until: known, .. }
             | Entry::Expected { keep_until: known } => *known = keep_until.max(*known),
         }
         inner.special.push(Reverse((keep_until, key)));
@@ -185,7 +193,7 @@ impl Register {
             let mut inner = self.lock();
             let keep_until = match inner.entries.get(&key) {
                 Some(Entry::Running { keep_until }) => *keep_until,
-                Some(Entry::Settled { .. } | Entry::Expected { .. }) | None => Duration::ZERO,
+                Some(Entry::Settled { .. } | Entry::Answered { .. } | Entry::Expected { .. }) | None => Duration::ZERO,
             };
             match proof {
                 Some(proof) => inner.entries.insert(key, Entry::Settled { proof, keep_until }),
@@ -223,8 +231,8 @@ impl Inner {
 
     fn forget_one(&mut self, key: StayKey, now: Duration, for_room: bool) {
         let over = match self.entries.get(&key) {
-            Some(Entry::Settled { keep_until, .. } | Entry::Expected { keep_until }) => for_room || *keep_until <= now,
-            Some(Entry::Running { .. }) | None => false,
+            Some(Entry::Answered { keep_until, .. } | Entry::Expected { keep_until }) => for_room || *keep_until <= now,
+            Some(Entry::Running { .. } | Entry::Settled { .. }) | None => false,
         };
         if over {
             self.entries.remove(&key);
@@ -336,6 +344,25 @@ mod tests {
         tokio::time::advance(Duration::from_secs(59)).await;
         register.answered(&[], Acked::Sent);
         assert!(is_settled(&register, key(1)).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_settled_is_known_until_its_message_is_answered_however_late_it_came() {
+        let register = Arc::new(Register::new());
+        register.expect_twice(key(1), Duration::from_secs(2));
+        let stay = mine(&register, key(1)).await;
+        tokio::time::advance(Duration::from_secs(70)).await;
+        stay.settle(&Confirmed::nothing_owed());
+        // Its message still owes something. Another one is answered.
+        register.answered(&[], Acked::Sent);
+        assert!(is_settled(&register, key(1)).await, "the second copy found it unknown");
+        register.answered(&[key(1)], Acked::Sent);
+        tokio::time::advance(Duration::from_secs(59)).await;
+        register.answered(&[], Acked::Sent);
+        assert!(is_settled(&register, key(1)).await);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        register.answered(&[], Acked::Sent);
+        assert!(!is_settled(&register, key(1)).await);
     }
 
     #[tokio::test(start_paused = true)]
