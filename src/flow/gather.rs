@@ -3,14 +3,14 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use crate::policy::wait;
+use crate::{broker::MOST_WAIT, policy::wait};
 
 /// Where little is parked, the broker is free most of the time if it leaves this seldom. Late by so much is still little
 /// beside the shortest wait.
 const SELDOM: Duration = Duration::from_millis(100);
 
-/// Where much is parked it leaves in so many smaller parts, and where very much is, each of them in so many again: a large one
-/// holds up the events that come behind it.
+/// Where much is parked, or very many messages come in, it leaves in so many smaller parts, and where very much is parked, each
+/// of them in so many again: a large one holds up the events that come behind it.
 const PARTS: u32 = 5;
 
 /// So many messages in [`SELDOM`] are little,
@@ -18,6 +18,11 @@ const LITTLE: usize = 25;
 
 /// and more than so many are very much.
 const MUCH: usize = LITTLE * PARTS as usize;
+
+/// A message that something of is parked is not acked before that has left, and no more than [`MOST_WAIT`] of those behind it wait
+/// for that: each of the others costs the broker an ack of its own. Where more than so many come in, in [`SELDOM`], the acks cost
+/// it more than is saved by parking seldom.
+const BUSY: usize = 4 * MOST_WAIT as usize;
 
 /// And it is this part of the shortest wait, at most.
 const PART_OF_UNIT: u32 = 10;
@@ -29,31 +34,45 @@ pub(super) struct Gathering {
     seldom: Duration,
     /// Which of these times it is,
     current: u128,
-    /// what kinds of messages came in it so far,
-    came: HashSet<u64>,
-    /// and how many in the one before.
-    before: usize,
+    /// what kinds of messages are parked in it so far,
+    parked: HashSet<u64>,
+    /// how many messages came in,
+    came_in: usize,
+    /// and how many of both there were in the one before.
+    before: (usize, usize),
 }
 
 impl Gathering {
     /// For waits of at least one `unit`.
     pub(super) fn new(unit: Duration) -> Self {
-        Self { seldom: SELDOM.min(unit / PART_OF_UNIT), current: 0, came: HashSet::new(), before: 0 }
+        let seldom = SELDOM.min(unit / PART_OF_UNIT);
+        Self { seldom, current: 0, parked: HashSet::new(), came_in: 0, before: (0, 0) }
     }
 
-    /// Something to be parked came at `now`, counted from a fixed moment. What is of one kind would be one message if all waited
-    /// as long as they may, and counts once: who waits less makes more messages, and not more to park.
-    pub(super) fn came(&mut self, now: Duration, kind: u64) {
+    /// A message came in at `now`, counted from a fixed moment, whether or not something of it will be parked.
+    pub(super) fn came_in(&mut self, now: Duration) {
+        self.turn_to(now);
+        self.came_in += 1;
+    }
+
+    /// Something is to be parked at `now`, counted likewise. What is of one kind would be one message if all waited as long as
+    /// they may, and counts once: who waits less makes more messages, and not more to park.
+    pub(super) fn parks(&mut self, now: Duration, kind: u64) {
+        self.turn_to(now);
+        self.parked.insert(kind);
+    }
+
+    fn turn_to(&mut self, now: Duration) {
         let current = now.as_nanos().checked_div(self.seldom.as_nanos()).unwrap_or_default();
         if current != self.current {
-            self.before = if current == self.current + 1 { self.came.len() } else { 0 };
+            self.before = if current == self.current + 1 { (self.parked.len(), self.came_in) } else { (0, 0) };
             self.current = current;
-            self.came.clear();
+            self.parked.clear();
+            self.came_in = 0;
         }
-        self.came.insert(kind);
     }
 
-    /// How long a message that opens at `now`, for what just came, waits for others of its kind.
+    /// How long a message that opens at `now`, for what was just said to be parked, waits for others of its kind.
     pub(super) fn wait(&self, now: Duration) -> Duration {
         wait::until_next(now, self.seldom / self.parts())
     }
@@ -65,13 +84,14 @@ impl Gathering {
     }
 
     fn parts(&self) -> u32 {
-        let came = self.before.max(self.came.len());
-        if came <= LITTLE {
-            1
-        } else if came <= MUCH {
+        let parked = self.before.0.max(self.parked.len());
+        let came_in = self.before.1.max(self.came_in);
+        if parked > MUCH {
+            PARTS * PARTS
+        } else if parked > LITTLE || came_in > BUSY {
             PARTS
         } else {
-            PARTS * PARTS
+            1
         }
     }
 }
@@ -85,7 +105,7 @@ mod tests {
     /// So many kinds at once; the wait of the last one.
     fn wait(gathering: &mut Gathering, at: u32, kinds: u64) -> Duration {
         for kind in 1..=kinds {
-            gathering.came(MS * at, kind);
+            gathering.parks(MS * at, kind);
         }
         gathering.wait(MS * at)
     }
@@ -117,6 +137,20 @@ mod tests {
         assert_eq!((wait(&mut gathering, 201, 125), wait(&mut gathering, 201, 126)), (MS * 19, MS * 3));
         assert_eq!(wait(&mut gathering, 306, 1), MS * 2);
         assert_eq!(wait(&mut gathering, 405, 1), MS * 95);
+    }
+
+    #[test]
+    fn where_very_many_messages_come_in_little_leaves_every_20_ms() {
+        let mut gathering = gathering();
+        let after = |gathering: &mut Gathering, at, messages| {
+            (0..messages).for_each(|_| gathering.came_in(MS * at));
+            wait(gathering, at, 1)
+        };
+        assert_eq!((after(&mut gathering, 210, 512), after(&mut gathering, 210, 1)), (MS * 90, MS * 10));
+        assert_eq!((after(&mut gathering, 305, 0), after(&mut gathering, 405, 0)), (MS * 15, MS * 95));
+        after(&mut gathering, 701, 512 * 20);
+        assert_eq!(gathering.wait_together(MS * 701), MS * 19, "never more than that");
+        assert_eq!(gathering.wait(MS * 701), MS * 19, "nor where nothing is shared");
     }
 
     #[test]

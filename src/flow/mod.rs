@@ -187,6 +187,7 @@ impl<C: Courier> Flow<C> {
             Source::Events => Intake::Events,
             Source::Due => Intake::Due,
         });
+        self.bundles.message_came();
         let snapshot = self.subscriptions.current();
         let settled = match source {
             Source::Events => self.event_came(&body, &mut properties, &snapshot, &receipt).await,

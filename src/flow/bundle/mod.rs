@@ -119,6 +119,12 @@ impl Bundles {
         Self { outbox, draining, epoch: now, open: Mutex::new(open) }
     }
 
+    /// A message came in: what is parked meanwhile leaves the sooner, the more come behind it.
+    pub(super) fn message_came(&self) {
+        let time = self.epoch.elapsed();
+        lock(&self.open).gathering.came_in(time);
+    }
+
     /// Parks what an event owes, in a moment.
     ///
     /// # Errors
@@ -149,7 +155,7 @@ impl Bundles {
                 Ok(()) => {
                     let departure = bundle.departure.clone();
                     if is_of_others {
-                        open.gathering.came(time, kind);
+                        open.gathering.parks(time, kind);
                     }
                     return departure;
                 }
@@ -158,10 +164,10 @@ impl Bundles {
             is_beside_a_full_one |= is_of_others && bundle.gathers();
         }
         open.opened += 1;
-        open.gathering.came(time, kind);
+        open.gathering.parks(time, kind);
         if is_beside_a_full_one {
             let of_its_own = open.bundles.hasher().hash_one(open.opened);
-            open.gathering.came(time, of_its_own);
+            open.gathering.parks(time, of_its_own);
         }
         let is_shared_by_silent = by.iter().any(|key| matches!(key, Key::Silent(_)));
         let wait = if is_shared_by_silent { open.gathering.wait_together(time) } else { open.gathering.wait(time) };
