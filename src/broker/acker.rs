@@ -35,7 +35,7 @@ const LOOK: Duration = Duration::from_millis(250);
 const PART_THAT_WAITS: u16 = 4;
 
 /// but no more than so many: after a crash they are delivered again.
-pub(crate) const MOST_WAIT: u16 = 128;
+const MOST_WAIT: u16 = 128;
 
 /// What an acker hears of its channel, and tells of it.
 #[derive(Debug)]

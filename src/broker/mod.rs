@@ -29,7 +29,6 @@ pub mod target;
 pub mod topology;
 mod wire;
 
-pub(crate) use self::acker::MOST_WAIT;
 #[cfg(test)]
 pub(crate) use self::publisher::model;
 pub use self::{

@@ -24,7 +24,7 @@ const KEEP: Duration = Duration::from_mins(1);
 /// How long an entry lives whose ack went nowhere: its message comes again, here or at another replica.
 const KEEP_UNACKED: Duration = Duration::from_mins(10);
 
-/// No more entries than this; the oldest go first.
+/// No more entries than this; the oldest of those whose messages are not in hand go first.
 const MOST: usize = 200_000;
 
 /// One stay of a delivery in this process.
@@ -57,9 +57,9 @@ struct Inner {
 enum Entry {
     /// In flight here; whoever comes with the same message waits.
     Running { keep_until: Duration },
-    /// Everything it owed is confirmed, and its message is in hand for what else it owes: not forgotten before that ends.
+    /// Everything it owed is confirmed. Its message is still in hand, for what else it owes, so this is not forgotten.
     Settled { proof: Confirmed, keep_until: Duration },
-    /// The same, and its message was answered.
+    /// Everything it owed is confirmed, and its message was acked, or left to the broker: forgotten when its time is over.
     Answered { proof: Confirmed, keep_until: Duration },
     /// It may come twice: not here yet.
     Expected { keep_until: Duration },
@@ -196,10 +196,18 @@ impl Register {
                 Some(Entry::Settled { .. } | Entry::Answered { .. } | Entry::Expected { .. }) | None => Duration::ZERO,
             };
             match proof {
-                Some(proof) => inner.entries.insert(key, Entry::Settled { proof, keep_until }),
-                None if keep_until > Duration::ZERO => inner.entries.insert(key, Entry::Expected { keep_until }),
-                None => inner.entries.remove(&key),
-            };
+                Some(proof) => {
+                    inner.entries.insert(key, Entry::Settled { proof, keep_until });
+                }
+                None if keep_until > inner.clock.now() => {
+                    inner.entries.insert(key, Entry::Expected { keep_until });
+                    // What made it be expected may have been taken off to make room.
+                    inner.special.push(Reverse((keep_until, key)));
+                }
+                None => {
+                    inner.entries.remove(&key);
+                }
+            }
             if inner.waiting.is_empty() { None } else { inner.waiting.remove(&key) }
         };
         for waiting in waiting.into_iter().flatten() {
@@ -348,21 +356,41 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_settled_is_known_until_its_message_is_answered_however_late_it_came() {
-        let register = Arc::new(Register::new());
-        register.expect_twice(key(1), Duration::from_secs(2));
-        let stay = mine(&register, key(1)).await;
-        tokio::time::advance(Duration::from_secs(70)).await;
-        stay.settle(&Confirmed::nothing_owed());
-        // Its message still owes something. Another one is answered.
-        register.answered(&[], Acked::Sent);
-        assert!(is_settled(&register, key(1)).await, "the second copy found it unknown");
-        register.answered(&[key(1)], Acked::Sent);
-        tokio::time::advance(Duration::from_secs(59)).await;
-        register.answered(&[], Acked::Sent);
-        assert!(is_settled(&register, key(1)).await);
-        tokio::time::advance(Duration::from_secs(2)).await;
-        register.answered(&[], Acked::Sent);
-        assert!(!is_settled(&register, key(1)).await);
+        // It came in time and took long, or it came late.
+        for (before, meanwhile) in [(0, 70), (70, 0)] {
+            let register = Arc::new(Register::new());
+            register.expect_twice(key(1), Duration::from_secs(2));
+            tokio::time::advance(Duration::from_secs(before)).await;
+            let stay = mine(&register, key(1)).await;
+            tokio::time::advance(Duration::from_secs(meanwhile)).await;
+            stay.settle(&Confirmed::nothing_owed());
+            // Its message still owes something. Another one is answered.
+            register.answered(&[], Acked::Sent);
+            assert!(is_settled(&register, key(1)).await, "the second copy found it unknown");
+            register.answered(&[key(1)], Acked::Sent);
+            tokio::time::advance(Duration::from_secs(59)).await;
+            register.answered(&[], Acked::Sent);
+            assert!(is_settled(&register, key(1)).await);
+            tokio::time::advance(Duration::from_secs(2)).await;
+            register.answered(&[], Acked::Sent);
+            assert!(!is_settled(&register, key(1)).await);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_given_up_is_expected_for_as_long_as_it_was_and_then_forgotten() {
+        for (at, is_expected) in [(61, true), (70, false)] {
+            let register = Arc::new(Register::new());
+            register.expect_twice(key(1), Duration::from_secs(2));
+            let stay = mine(&register, key(1)).await;
+            tokio::time::advance(Duration::from_secs(at)).await;
+            register.answered(&[], Acked::Sent);
+            drop(stay);
+            assert_eq!(register.lock().entries.contains_key(&key(1)), is_expected, "given up after {at} s");
+            tokio::time::advance(Duration::from_secs(2)).await;
+            register.answered(&[], Acked::Sent);
+            assert!(register.lock().entries.is_empty(), "given up after {at} s");
+        }
     }
 
     #[tokio::test(start_paused = true)]

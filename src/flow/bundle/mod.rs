@@ -119,10 +119,11 @@ impl Bundles {
         Self { outbox, draining, epoch: now, open: Mutex::new(open) }
     }
 
-    /// A message came in: what is parked meanwhile leaves the sooner, the more come behind it.
+    /// A message came in. Where very many do, what is parked leaves sooner.
     pub(super) fn message_came(&self) {
+        let mut open = lock(&self.open);
         let time = self.epoch.elapsed();
-        lock(&self.open).gathering.came_in(time);
+        open.gathering.came_in(time);
     }
 
     /// Parks what an event owes, in a moment.

@@ -29,13 +29,13 @@ pub(super) struct ModelBroker {
     pub(super) unacked: BTreeMap<u64, (Source, Bytes)>,
     pub(super) tags: u64,
     /// Deliveries that were parked with this hop.
-    pub(super) parked: HashSet<(DeliveryId, u32)>,
+    parked: HashSet<(DeliveryId, u32)>,
     /// Messages that several events were parked in.
     pub(super) shared: usize,
-    /// Deliveries that may wait in two messages, because a confirm was lost.
-    pub(super) doubled: HashSet<DeliveryId>,
-    /// Deliveries that may be sent again: their messages were unacked when their process was killed, or they waited
-    /// twice when it stopped. The register ends with its process.
+    /// Those of them that may wait in two messages, because a confirm was lost.
+    doubled: HashSet<(DeliveryId, u32)>,
+    /// Deliveries that may be sent again: their messages were unacked when their process was killed, or one of two was still
+    /// here when it ended. The register ends with its process.
     pub(super) may_repeat: HashSet<DeliveryId>,
     pub(super) finals: HashSet<DeliveryId>,
     /// What was told of subscriptions that were disabled.
@@ -53,7 +53,7 @@ impl ModelBroker {
         self.ready.is_empty() && self.delayed.is_empty() && self.unacked.is_empty()
     }
 
-    pub(super) fn store(&mut self, published: &Published, names: &Names) {
+    fn store(&mut self, published: &Published, names: &Names) {
         let body = published.body();
         // A result that is refused for too long is kept with the dead letters: that is as good.
         if published.exchange() == names.results_exchange || published.routing_key() == "dead" {
@@ -74,19 +74,21 @@ impl ModelBroker {
         self.shared += usize::from(codec::decode_parked(&body).unwrap().len() > 1);
         for (delivery, hop) in owed(Source::Due, &body) {
             if !self.parked.insert((delivery, hop)) {
-                self.doubled.insert(delivery);
+                self.doubled.insert((delivery, hop));
             }
         }
         self.delayed.push((Instant::now() + wait, body));
     }
 
-    /// A process ends, and its register with it: of what is here twice, nobody knows any more whether the other copy came.
+    /// A process has ended, and its register with it. Of what is here, and was parked twice, nobody knows any more whether the
+    /// other copy has come.
     pub(super) fn forgotten_what_came(&mut self) {
-        let ready = self.ready.iter().map(|(source, body)| (*source, body));
-        let unacked = self.unacked.values().map(|(source, body)| (*source, body));
-        let here = ready.chain(unacked).chain(self.delayed.iter().map(|(_, body)| (Source::Due, body)));
-        let owed: Vec<_> = here.flat_map(|(source, body)| owed(source, body)).map(|(delivery, _)| delivery).collect();
-        self.may_repeat.extend(owed.into_iter().filter(|delivery| self.doubled.contains(delivery)));
+        let Self { ready, delayed, unacked, doubled, may_repeat, .. } = self;
+        assert!(unacked.is_empty(), "its channel is lost with it");
+        let ready = ready.iter().map(|(source, body)| (*source, body));
+        let here = ready.chain(delayed.iter().map(|(_, body)| (Source::Due, body)));
+        let in_doubt = here.flat_map(|(source, body)| owed(source, body)).filter(|stay| doubled.contains(stay));
+        may_repeat.extend(in_doubt.map(|(delivery, _)| delivery));
     }
 
     /// What a message owes must be confirmed before its ack comes.

@@ -134,7 +134,7 @@ async fn play(seed: u64, story: Vec<(u64, Happens)>) -> usize {
 /// What outlives a process: the broker, the receivers, and the dice.
 struct World {
     broker: Mutex<ModelBroker>,
-    /// Requests since the last kill: delivery and number of the attempt.
+    /// All requests so far: delivery and number of the attempt.
     requests: Mutex<HashSet<(DeliveryId, u32)>>,
     /// Not asserted where it happens: there the flow would take it for a panic of an attempt.
     sent_twice: Mutex<Vec<String>>,
@@ -143,7 +143,8 @@ struct World {
     untold: Mutex<Vec<String>>,
     standing: watch::Sender<Standing>,
     dice: AtomicU64,
-    /// Of ten publications so many are there twice, because their confirms were lost.
+    /// Of ten publications so many are there twice, because their confirms were lost: hardly ever in most stories, so that most
+    /// may not be sent twice, and often in some, because what waits twice is what is hardest to tell.
     twice: u64,
     names: Names,
 }

@@ -144,14 +144,14 @@ impl Process {
 
     pub(super) fn kill(mut self) -> Self {
         self.killed.cancel();
-        // What was unacked may be sent again, and nothing else.
+        // What was unacked may be sent again, and what waited twice; nothing else.
         {
             let mut broker = self.world.broker();
             let unacked: Vec<_> = broker.unacked.values().flat_map(|(source, body)| owed(*source, body)).collect();
             broker.may_repeat.extend(unacked.into_iter().map(|(delivery, _)| delivery));
-            broker.forgotten_what_came();
         }
         self.lose_channel();
+        self.world.broker().forgotten_what_came();
         Self::start(&self.world)
     }
 }
