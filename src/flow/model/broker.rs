@@ -30,10 +30,10 @@ pub(super) struct ModelBroker {
     pub(super) tags: u64,
     /// Deliveries that were parked with this hop.
     parked: HashSet<(DeliveryId, u32)>,
-    /// Messages that several events were parked in.
-    pub(super) shared: usize,
     /// Those of them that may wait in two messages, because a confirm was lost.
     doubled: HashSet<(DeliveryId, u32)>,
+    /// Messages that several events were parked in.
+    pub(super) shared: usize,
     /// Deliveries that may be sent again: their messages were unacked when their process was killed, or one of two was still
     /// here when it ended. The register ends with its process.
     pub(super) may_repeat: HashSet<DeliveryId>,

@@ -124,6 +124,23 @@ async fn what_is_given_up_is_expected_for_as_long_as_it_was_and_then_forgotten()
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_given_up_while_there_is_no_room_is_forgotten_in_the_end_too() {
+    let register = Arc::new(Register::new());
+    register.expect_twice(key(0), Duration::from_secs(2));
+    let stay = mine(&register, key(0)).await;
+    // Those whose acks went nowhere are kept for longer: key 0 would be the first to make room.
+    for hop in 1..=u32::try_from(MOST).unwrap() {
+        mine(&register, key(hop)).await.settle(&Confirmed::nothing_owed());
+        register.answered(&[key(hop)], Acked::Stale);
+    }
+    drop(stay);
+    assert!(register.lock().entries.contains_key(&key(0)));
+    tokio::time::advance(Duration::from_secs(63)).await;
+    register.answered(&[], Acked::Sent);
+    assert!(!register.lock().entries.contains_key(&key(0)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_register_is_bounded_and_the_oldest_go_first() {
     let register = Arc::new(Register::new());
     for hop in 0..u32::try_from(MOST).unwrap() + 10 {
