@@ -19,11 +19,12 @@ test-fast: ## The tests that need no other server than RabbitMQ and no patience:
 check: ## Formatting, lints, documentation, licences and advisories, wire compatibility, shell scripts
 	@scripts/check
 
-# BENCH_ARGS: anything else that `docrelay-bench --help` names.
-bench: ## docrelay beside the bare loop, and its targets beside each other, into target/bench/ (ROUNDS= EVENTS=20000 FAN_OUT=1,3 ONLY= QUICK=1)
+# BENCH_ARGS: anything else that `docrelay-bench --help` names. IN_MEMORY: the broker's data is in memory, so that its waits
+# for the disk are in no figure.
+bench: ## docrelay beside the bare loop, and its targets beside each other, into target/bench/ (ROUNDS= EVENTS=20000 FAN_OUT=1,3 ONLY= QUICK=1 IN_MEMORY=1)
 	@scripts/broker install
 	cargo build --release --workspace --bins --locked
-	@ulimit -n "$$(ulimit -Hn)"; scripts/with-broker "$${CARGO_TARGET_DIR:-target}/release/docrelay-bench" $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(EVENTS),--events $(EVENTS)) \
+	@ulimit -n "$$(ulimit -Hn)"; $(if $(IN_MEMORY),DOCRELAY_BROKER_DATA=/dev/shm )scripts/with-broker "$${CARGO_TARGET_DIR:-target}/release/docrelay-bench" $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(EVENTS),--events $(EVENTS)) \
 	    $(if $(FAN_OUT),--fan-out $(FAN_OUT)) $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick) $(BENCH_ARGS)
 	cargo bench --locked --bench matching
 

@@ -1,6 +1,9 @@
 //! The broker's side of the benchmark: docrelay's names, the preloaded events, the queues that are looked at.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -55,6 +58,7 @@ pub struct Depths {
 pub struct Broker {
     url: String,
     folder: PathBuf,
+    file_system: String,
     _connection: Connection,
     channel: Channel,
 }
@@ -63,18 +67,25 @@ impl Broker {
     /// Connects to the node at `url`, which `scripts/broker` keeps in `folder`.
     ///
     /// # Errors
-    /// When there is none.
+    /// When there is none, or its data is not where it should be.
     pub async fn connect(url: String, folder: PathBuf) -> Result<Self> {
+        let file_system = file_system(&folder.join("data")).await?;
         let connection = Connection::connect(&url, ConnectionProperties::default()).await?;
         let channel = connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        Ok(Self { url, folder, _connection: connection, channel })
+        Ok(Self { url, folder, file_system, _connection: connection, channel })
     }
 
     /// The node's URL.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The type of the file system that the node keeps its data on, such as `ext4` or `tmpfs`.
+    #[must_use]
+    pub fn file_system(&self) -> &str {
+        &self.file_system
     }
 
     /// The process id of the Erlang VM.
@@ -249,6 +260,14 @@ impl Broker {
         );
         Ok(String::from_utf8(output.stdout)?)
     }
+}
+
+async fn file_system(folder: &Path) -> Result<String> {
+    let output = Command::new("df").arg("--output=fstype").arg(folder).output().await?;
+    ensure!(output.status.success(), "df failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    // A heading, and the type below it.
+    let lines = String::from_utf8(output.stdout)?;
+    lines.lines().nth(1).map(|kind| kind.trim().to_owned()).context("df looks different here")
 }
 
 fn confirmed(confirmation: Option<lapin::Result<Confirmation>>) -> Result<()> {

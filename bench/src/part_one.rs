@@ -40,8 +40,11 @@ pub struct Wanted {
 /// When it cannot be measured.
 pub async fn run(bench: &mut Bench, wanted: &Wanted) -> Result<()> {
     println!(
-        "{} rounds of {} events of {EVENT_BYTES} bytes, over {ORGANIZATIONS} organizations, after {WARM_UP} to warm up\n",
-        wanted.rounds, wanted.events
+        "{} rounds of {} events of {EVENT_BYTES} bytes, over {ORGANIZATIONS} organizations, after {WARM_UP} to warm up; the \
+         broker writes to {}\n",
+        wanted.rounds,
+        wanted.events,
+        bench.broker.file_system()
     );
     let mut rounds = Vec::new();
     for &fan_out in wanted.fan_out.iter().filter(|_| wanted.cost) {
@@ -54,7 +57,7 @@ pub async fn run(bench: &mut Bench, wanted: &Wanted) -> Result<()> {
     } else {
         Vec::new()
     };
-    report(wanted, &rounds, &beside_hung)
+    report(bench, wanted, &rounds, &beside_hung)
 }
 
 /// Pairs of runs: the rate of the 63 others while one target hangs, over their rate while none does.
@@ -146,7 +149,7 @@ fn print_round(round: &Round, number: usize, faults: &[String]) {
 }
 
 /// Prints the medians and writes the files.
-fn report(wanted: &Wanted, rounds: &[Round], beside_hung: &[f64]) -> Result<()> {
+fn report(bench: &Bench, wanted: &Wanted, rounds: &[Round], beside_hung: &[f64]) -> Result<()> {
     let mut summary = Map::new();
     let mut rss_mib: f64 = 0.0;
     println!("\nmedians                    deliveries/s   CPU-s per 1,000: service   broker   receiver   peak MiB");
@@ -177,6 +180,7 @@ fn report(wanted: &Wanted, rounds: &[Round], beside_hung: &[f64]) -> Result<()> 
         summary.insert("rss_mib".to_owned(), rss_mib.into());
     }
     summary.insert("events".to_owned(), wanted.events.into());
+    summary.insert("broker_file_system".to_owned(), bench.broker.file_system().into());
     summary.insert("void_rounds".to_owned(), rounds.iter().filter(|r| !r.faults().is_empty()).count().into());
     save(wanted, rounds, &summary)
 }

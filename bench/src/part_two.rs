@@ -78,9 +78,10 @@ pub async fn run(bench: &mut Bench, wanted: &Wanted) -> Result<()> {
         keep_late: wanted.keep_late,
     };
     println!(
-        "\npart two: {:.0} deliveries/s in a closed loop, so {:.0} events/s; about {:.0} minutes",
+        "\npart two: {:.0} deliveries/s in a closed loop, so {:.0} events/s; the broker writes to {}; about {:.0} minutes",
         stage.capacity,
         stage.rate(),
+        stage.broker.file_system(),
         estimate(&stage, wanted).as_secs_f64() / 60.0
     );
     let begun = Instant::now();
@@ -188,6 +189,7 @@ impl Results {
         file.insert("keep_late".to_owned(), stage.keep_late.into());
         file.insert("share".to_owned(), stage.share.into());
         file.insert("rate".to_owned(), stage.rate().into());
+        file.insert("broker_file_system".to_owned(), stage.broker.file_system().into());
         fs::write(stage.folders.output.join("isolation.json"), serde_json::to_string_pretty(&file)? + "\n")?;
         Ok(())
     }

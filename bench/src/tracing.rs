@@ -79,14 +79,16 @@ pub async fn run(bench: &mut Bench, wanted: &Wanted) -> Result<()> {
         fs::write(traced_config_file(&wanted.output, share), format!("{plain}{section}"))?;
     }
     println!(
-        "\ntraces: {} rounds of {} events; CPU-s of docrelay per 1,000, deliveries/s",
-        wanted.rounds, bench.events
+        "\ntraces: {} rounds of {} events; the broker writes to {}; CPU-s of docrelay per 1,000, deliveries/s",
+        wanted.rounds,
+        bench.events,
+        bench.broker.file_system()
     );
     let mut rounds = Vec::new();
     for number in 0..wanted.rounds {
         rounds.push(round(bench, number).await?);
     }
-    report(wanted, &rounds)
+    report(bench, wanted, &rounds)
 }
 
 /// One run of each, in changing order, with how many spans came of it.
@@ -128,11 +130,12 @@ fn expected(which: Loop, events: u64) -> RangeInclusive<u64> {
     }
 }
 
-fn report(wanted: &Wanted, rounds: &[Vec<(Loop, Measured, u64)>]) -> Result<()> {
+fn report(bench: &Bench, wanted: &Wanted, rounds: &[Vec<(Loop, Measured, u64)>]) -> Result<()> {
     let of = |which: Loop| rounds.iter().filter_map(move |round| round.iter().find(|(it, ..)| *it == which));
     let figures = |which| Figures::of(&of(which).map(|(_, measured, _)| measured).collect::<Vec<_>>());
     let mut summary = Map::new();
     summary.insert("rounds".to_owned(), rounds.len().into());
+    summary.insert("broker_file_system".to_owned(), bench.broker.file_system().into());
     summary.insert("without".to_owned(), json!(figures(Loop::Docrelay)));
     for share in SHARES {
         let pairs: Vec<_> = of(Loop::Docrelay).zip(of(Loop::Traced(share))).collect();
