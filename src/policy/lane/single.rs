@@ -207,8 +207,13 @@ impl Lane {
         }
         let by_silence = if in_a_crowd { self.spacing_in_a_crowd(world, ask.lane) } else { Duration::ZERO };
         let spacing = self.spacing(world, windows, ask, class).max(by_silence);
-        let in_hops =
-            |turn| if in_a_crowd { power_of_two(turn, world.unit) } else { in_few_hops(turn, spacing, world.unit) };
+        let in_hops = |turn| {
+            if in_a_crowd {
+                about_a_power_of_two(turn, world.unit, ask.lane)
+            } else {
+                in_few_hops(turn, spacing, world.unit)
+            }
+        };
         if !spacing.is_zero() {
             let from = self.held_until.time();
             let turn = if ask.came == Came::New {
@@ -238,7 +243,7 @@ impl Lane {
     /// silence has lasted, or up to twice that, each lane differently. What came up sooner would find no room, and all of it
     /// together would keep the broker busy.
     fn spacing_in_a_crowd(&self, world: &World<'_>, lane: &LaneKey) -> Duration {
-        self.record.silence(world.now).mul_f64(1.0 + spread(lane)).max(world.unit)
+        self.record.silence(world.now).mul_f64(1.0 + spreads(lane).0).max(world.unit)
     }
 
     /// Its turn stands, unless the lane is so much faster by now that another comes sooner.
@@ -348,6 +353,14 @@ fn power_of_two(time: Duration, unit: Duration) -> Duration {
     unit * units.checked_ilog2().map_or(1, |power| 1 << power).min(LONGEST_WAIT)
 }
 
+/// The power of two of units below a turn or the one above it, as one hop: above for so many lanes that on average it is the
+/// turn. What many lanes are refused within seconds of each other would else come back within seconds of each other too.
+fn about_a_power_of_two(turn: Duration, unit: Duration, lane: &LaneKey) -> Duration {
+    let below = power_of_two(turn, unit);
+    let is_above = turn.saturating_sub(below) > below.mul_f64(spreads(lane).1);
+    (if is_above { below * 2 } else { below }).min(unit * LONGEST_WAIT)
+}
+
 /// The multiple of a power of two of units that is nearest to a turn; of the longest that is no longer than the turns are
 /// apart. Where they lie far apart, each takes fewer hops, and no two come at once.
 fn in_few_hops(turn: Duration, spacing: Duration, unit: Duration) -> Duration {
@@ -359,11 +372,14 @@ fn in_few_hops(turn: Duration, spacing: Duration, unit: Duration) -> Duration {
     step.saturating_mul(u32::try_from(steps).unwrap_or(u32::MAX))
 }
 
-/// A figure from 0 to 1 that is each lane's own, and always the same.
-fn spread(lane: &LaneKey) -> f64 {
+/// Two figures from 0 to 1 that are each lane's own, always the same, and have nothing to do with each other.
+fn spreads(lane: &LaneKey) -> (f64, f64) {
     let mut hasher = DefaultHasher::new();
     lane.hash(&mut hasher);
-    f64::from(u32::try_from(hasher.finish() >> 32).unwrap_or_default()) / f64::from(u32::MAX)
+    let hash = hasher.finish();
+    let part =
+        |bits: u64| f64::from(u32::try_from(bits & u64::from(u32::MAX)).unwrap_or_default()) / f64::from(u32::MAX);
+    (part(hash >> 32), part(hash))
 }
 
 /// This replica's part of a cap.
