@@ -33,7 +33,8 @@ const LONGEST_WAIT: u32 = 256;
 /// Who is first in line and finds no room in the slow window looks again so soon.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// A turn in a crowd is no later than so many: after a short silence of all, even a busy lane's deliveries are back soon.
+/// A turn in a crowd is no later than so many, before it is rounded: after a short silence of all, even a busy lane's
+/// deliveries are back soon.
 const LONGEST_IN_A_CROWD: u32 = 16;
 
 /// A lane that nobody used for so long, or for twice the longest wait, is forgotten.
@@ -209,7 +210,7 @@ impl Lane {
         let spacing = self.spacing(world, windows, ask, class).max(by_silence);
         let in_hops = |turn| {
             if in_a_crowd {
-                about_a_power_of_two(turn, world.unit, ask.lane)
+                about_a_power_of_two(turn, world.unit, ask)
             } else {
                 in_few_hops(turn, spacing, world.unit)
             }
@@ -354,11 +355,13 @@ fn power_of_two(time: Duration, unit: Duration) -> Duration {
 }
 
 /// The power of two of units below a turn or the one above it, as one hop: above for so many lanes that on average it is the
-/// turn. What many lanes are refused within seconds of each other would else come back within seconds of each other too.
-fn about_a_power_of_two(turn: Duration, unit: Duration, lane: &LaneKey) -> Duration {
+/// turn. What many lanes are refused within seconds of each other would else come back within seconds of each other too. Never
+/// above where a delivery would be too old by then.
+fn about_a_power_of_two(turn: Duration, unit: Duration, ask: &Ask<'_>) -> Duration {
     let below = power_of_two(turn, unit);
-    let is_above = turn.saturating_sub(below) > below.mul_f64(spreads(lane).1);
-    (if is_above { below * 2 } else { below }).min(unit * LONGEST_WAIT)
+    let above = (below * 2).min(unit * LONGEST_WAIT);
+    let is_above = turn.saturating_sub(below) > below.mul_f64(spreads(ask.lane).1);
+    if is_above && above < ask.left { above } else { below }
 }
 
 /// The multiple of a power of two of units that is nearest to a turn; of the longest that is no longer than the turns are

@@ -78,6 +78,26 @@ fn what_waits_for_one_of_many_silent_targets_comes_back_one_by_one_and_not_of_al
 }
 
 #[test]
+fn what_many_silent_targets_are_refused_together_comes_back_at_two_times_and_none_of_it_too_late() {
+    let mut lanes = lanes();
+    let many = SIZES.slow / 4;
+    for n in 0..many {
+        may_go(&mut lanes, SECOND, &ask(&key(n)));
+    }
+    let now = SECOND * 5;
+    let sixteenth = |lanes: &mut Lanes, n: u32| (0..20).map(|_| parked(lanes.admit(now, &ask(&key(n))))).last();
+    let waits: Vec<_> = (0..many).filter_map(|n| sixteenth(&mut lanes, n)).collect();
+    assert!(waits.iter().all(|wait| [SECOND * 64, SECOND * 128].contains(wait)), "sixteen times 4 to 8 s: {waits:?}");
+    let sooner = waits.iter().filter(|wait| **wait == SECOND * 64).count();
+    assert!((waits.len() * 2 / 5..waits.len() * 3 / 5).contains(&sooner), "about half of them: {sooner}");
+    for n in 0..many {
+        let key = key(n);
+        let ends_soon = Ask { left: SECOND * 100, ..ask(&key) };
+        assert_eq!(parked(lanes.admit(now, &ends_soon)), SECOND * 64, "128 s is too late");
+    }
+}
+
+#[test]
 fn a_lane_of_few_a_second_keeps_two_in_line_that_came_at_their_turn_unless_they_would_wait_for_long() {
     let ms = Duration::from_millis;
     for (interval, longest, patience) in [(ms(10), 200, 2), (SECOND, 2, 2), (SECOND * 5, 2, 10), (SECOND * 6, 1, 2)] {
