@@ -50,13 +50,18 @@ fn a_target_is_not_silent_while_its_request_waits_for_the_window_or_for_a_login(
     assert_eq!(class(&others, &logs_in), Class::Suspect, "now it is asked, and says nothing");
 }
 
-#[test]
-fn what_waits_for_one_of_many_silent_targets_comes_back_one_by_one_and_not_of_all_targets_at_once() {
-    let mut lanes = lanes();
-    let many = SIZES.slow / 4;
+/// Lanes of many targets that were asked after a second and have said nothing, and how many they are.
+fn crowd() -> (Lanes, u32) {
+    let (mut lanes, many) = (lanes(), SIZES.slow / 4);
     for n in 0..many {
         may_go(&mut lanes, SECOND, &ask(&key(n)));
     }
+    (lanes, many)
+}
+
+#[test]
+fn what_waits_for_one_of_many_silent_targets_comes_back_one_by_one_and_not_of_all_targets_at_once() {
+    let (mut lanes, many) = crowd();
     let mut waits = |n: u32, seconds| parked(lanes.admit(SECOND + SECOND * seconds, &ask(&key(n)))).as_secs();
     let turns: Vec<[u64; 4]> = (0..many).map(|n| [(); 4].map(|()| waits(n, 5))).collect();
     for [first, second, third, fourth] in &turns {
@@ -79,11 +84,7 @@ fn what_waits_for_one_of_many_silent_targets_comes_back_one_by_one_and_not_of_al
 
 #[test]
 fn what_many_silent_targets_are_refused_together_comes_back_at_two_times_and_none_of_it_too_late() {
-    let mut lanes = lanes();
-    let many = SIZES.slow / 4;
-    for n in 0..many {
-        may_go(&mut lanes, SECOND, &ask(&key(n)));
-    }
+    let (mut lanes, many) = crowd();
     let now = SECOND * 5;
     let sixteenth = |lanes: &mut Lanes, n: u32| (0..20).map(|_| parked(lanes.admit(now, &ask(&key(n))))).last();
     let waits: Vec<_> = (0..many).filter_map(|n| sixteenth(&mut lanes, n)).collect();
