@@ -41,10 +41,21 @@ pub struct Row {
     pub requests: usize,
     /// The most requests above the bound in any window; none when negative.
     pub over: f64,
+    /// That window: a short one speaks of what happened on the way, a long one of the limiter.
+    pub worst_window: Window,
     /// Requests over what is allowed, while there was a backlog.
     pub utilisation: f64,
     /// Whether there was a backlog until the end.
     pub backlog: bool,
+}
+
+/// A time between two requests of a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Window {
+    /// Seconds from the run's first request to the window's first.
+    pub from: f64,
+    /// And to its last.
+    pub until: f64,
 }
 
 /// The worst of all rows.
@@ -130,12 +141,14 @@ async fn run(stage: &Stage<'_>, replicas: u32, length: Duration) -> Result<Vec<R
     let rows = RATES.into_iter().zip(counts).enumerate().map(|(target, ((per_second, burst), published))| {
         let came: Vec<Instant> = arrivals.iter().filter(|a| a.target == target).map(|a| a.at).collect();
         let within = came.iter().filter(|at| (from..until).contains(at)).count();
+        let (over, worst_window) = worst_over(&came, per_second, burst.max(most));
         let row = Row {
             replicas,
             per_second,
             burst,
             requests: came.len(),
-            over: worst_over(&came, per_second, burst.max(most)),
+            over,
+            worst_window,
             utilisation: count(within) / (per_second * (until - from).as_secs_f64()),
             backlog: came.len() < published,
         };
@@ -188,17 +201,23 @@ fn mixed(counts: [usize; RATES.len()]) -> Vec<usize> {
 }
 
 /// The most requests above `burst + rate * window + rate * 50 ms`, over all windows that begin with one request and end with
-/// another, or the same.
-fn worst_over(came: &[Instant], per_second: f64, burst: u32) -> f64 {
-    let Some(first) = came.first() else { return f64::NEG_INFINITY };
-    let (mut least, mut worst) = (f64::INFINITY, f64::NEG_INFINITY);
+/// another, or the same; and the window that had them.
+fn worst_over(came: &[Instant], per_second: f64, burst: u32) -> (f64, Window) {
+    let Some(first) = came.first() else { return (f64::NEG_INFINITY, Window::default()) };
+    let (mut least, mut from) = (f64::INFINITY, 0.0);
+    let (mut worst, mut window) = (f64::NEG_INFINITY, Window::default());
     for (number, at) in came.iter().enumerate() {
+        let at = (*at - *first).as_secs_f64();
         // Requests up to this one, less what the rate allows: the more it rose since any earlier one, the worse.
-        let excess = count(number) - per_second * (*at - *first).as_secs_f64();
-        least = least.min(excess);
-        worst = worst.max(excess - least + 1.0);
+        let excess = per_second.mul_add(-at, count(number));
+        if excess < least {
+            (least, from) = (excess, at);
+        }
+        if excess - least > worst {
+            (worst, window) = (excess - least, Window { from, until: at });
+        }
     }
-    worst - f64::from(burst) - per_second * ON_THE_WAY
+    (worst + 1.0 - f64::from(burst) - per_second * ON_THE_WAY, window)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
@@ -209,10 +228,12 @@ fn count(number: usize) -> f64 {
 fn print_row(row: &Row) {
     let replicas = if row.replicas == 0 { "1 to 4".to_owned() } else { row.replicas.to_string() };
     println!(
-        "  {replicas:>6} replicas  {:>6}/s  {:>6} requests  {:>8.2} above the bound  {:.3} used{}",
+        "  {replicas:>6} replicas  {:>6}/s  {:>6} requests  {:>8.2} above the bound in {:>6.3} s at {:>6.3}  {:.3} used{}",
         row.per_second,
         row.requests,
         row.over,
+        row.worst_window.until - row.worst_window.from,
+        row.worst_window.from,
         row.utilisation,
         if row.backlog { "" } else { "  NO BACKLOG AT THE END" },
     );
@@ -230,14 +251,16 @@ mod tests {
     #[test]
     fn the_worst_window_is_found_wherever_it_lies() {
         // Ten a second, and two at once: allowed are 2 + 0.5 and one with each 100 ms.
-        let kept = at(&[0, 0, 100, 200, 300, 400]);
-        assert!((worst_over(&kept, 10.0, 2) + 0.5).abs() < 1e-9);
-        let bunched = at(&[0, 1000, 2000, 2001, 2002, 2003, 2004, 5000]);
-        assert!((worst_over(&bunched, 10.0, 2) - (5.0 - 2.0 - 0.04 - 0.5)).abs() < 1e-9);
+        let worst = |millis: &[u64], excess: f64, (from, until): (f64, f64)| {
+            let (over, window) = worst_over(&at(millis), 10.0, 2);
+            assert!((over - (excess - 0.5)).abs() < 1e-9, "{over}");
+            assert!((window.from - from).abs() < 1e-9 && (window.until - until).abs() < 1e-9, "{window:?}");
+        };
+        worst(&[0, 0, 100, 210, 320, 430], 0.0, (0.0, 0.0));
+        worst(&[0, 1000, 2000, 2001, 2002, 2003, 2004, 5000], 5.0 - 2.0 - 0.04, (2.0, 2.004));
         // No single second has too many, but three do.
-        let slowly = at(&(0..40).map(|n| n * 80).collect::<Vec<_>>());
-        assert!((worst_over(&slowly, 10.0, 2) - (40.0 - 2.0 - 31.2 - 0.5)).abs() < 1e-9);
-        assert!(worst_over(&[], 10.0, 2) < 0.0);
+        worst(&(0..40).map(|n| n * 80).collect::<Vec<_>>(), 40.0 - 2.0 - 31.2, (0.0, 3.12));
+        assert!(worst_over(&[], 10.0, 2).0 < 0.0);
     }
 
     #[test]

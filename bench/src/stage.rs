@@ -36,7 +36,7 @@ pub struct Stage<'a> {
     pub folders: &'a Folders,
     /// The receivers.
     pub targets: Targets,
-    /// Deliveries per second in a closed loop, just measured.
+    /// Deliveries per second in a closed loop, just measured: the median of a few.
     pub capacity: f64,
     /// The share of it that the open loops ask for.
     pub share: f64,
