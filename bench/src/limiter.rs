@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::{
+    time::{Instant, interval, sleep, sleep_until},
+    try_join,
+};
 
 use crate::{
     events::{event_for, organization},
@@ -23,6 +26,14 @@ const RATES: [(f64, u32); 4] = [(1.0, 1), (10.0, 1), (100.0, 10), (1000.0, 100)]
 const ON_THE_WAY: f64 = 0.05;
 /// What is published is as much as is allowed in all, and a part more.
 const SURPLUS: f64 = 1.3;
+/// It is published so many times as fast as it is allowed to be sent, so that every lane has a backlog at once, and one that
+/// grows. As fast as the broker can take it would keep the machine busy with the benchmark's own doing: then what was told
+/// to go takes longer to the receiver than [`ON_THE_WAY`], and the limiter is not what is measured.
+const PACE: f64 = 2.0;
+/// It is published in portions, this far apart.
+const PORTIONS: Duration = Duration::from_millis(20);
+/// So long after the first of it the clock of what is used starts.
+const LEAD: Duration = Duration::from_secs(5);
 /// The bars: what must be used with one replica, and with four.
 pub const USED_BY_ONE: f64 = 0.95;
 /// With four.
@@ -121,18 +132,16 @@ async fn run(stage: &Stage<'_>, replicas: u32, length: Duration) -> Result<Vec<R
     let run = format!("limiter-{replicas}");
     stage.targets.begin(&run, []);
     let counts = RATES.map(|rate| backlog(rate, length));
-    stage
-        .broker
-        .publish_all(
-            mixed(counts).into_iter().enumerate().map(|(event, target)| event_for(&organization(target), &run, event)),
-        )
-        .await?;
-    let from = Instant::now();
-    if replicas == 0 {
-        come_and_go(stage, &subscriptions, &mut services, from, length).await?;
-    }
-    sleep_until(from + length).await;
-    let until = Instant::now();
+    let measured = async {
+        sleep(LEAD).await;
+        let from = Instant::now();
+        if replicas == 0 {
+            come_and_go(stage, &subscriptions, &mut services, from, length).await?;
+        }
+        sleep_until(from + length).await;
+        anyhow::Ok((from, Instant::now()))
+    };
+    let ((), (from, until)) = try_join!(publish(stage, &run, mixed(counts)), measured)?;
     let (arrivals, _) = stage.targets.end();
     for service in services {
         service.kill().await?;
@@ -156,6 +165,24 @@ async fn run(stage: &Stage<'_>, replicas: u32, length: Duration) -> Result<Vec<R
         row
     });
     Ok(rows.collect())
+}
+
+/// Publishes an event for each of these targets, at [`PACE`].
+async fn publish(stage: &Stage<'_>, run: &str, targets: Vec<usize>) -> Result<()> {
+    let allowed: f64 = RATES.iter().map(|(per_second, _)| per_second).sum();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some dozens")]
+    let portion = (allowed * PACE * PORTIONS.as_secs_f64()).ceil() as usize;
+    let mut ticks = interval(PORTIONS);
+    let mut events =
+        targets.into_iter().enumerate().map(|(event, target)| event_for(&organization(target), run, event));
+    loop {
+        ticks.tick().await;
+        let events: Vec<_> = events.by_ref().take(portion).collect();
+        if events.is_empty() {
+            return Ok(());
+        }
+        stage.broker.publish_all(events.into_iter()).await?;
+    }
 }
 
 /// One replica becomes two, four, then one is stopped and one killed.
@@ -182,7 +209,7 @@ async fn come_and_go(
 }
 
 fn backlog((per_second, burst): (f64, u32), length: Duration) -> usize {
-    // The time in which it is published counts too.
+    // The time before the clock starts counts too.
     let most = (per_second * (length.as_secs_f64() + 10.0)).mul_add(SURPLUS, f64::from(burst) * 4.0);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most a hundred thousand")]
     let most = most as usize;
