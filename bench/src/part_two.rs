@@ -20,8 +20,8 @@ use crate::{
     targets::Targets,
 };
 
-/// How often the capacity is measured: a machine may be a third faster in one minute than in the next, and the median of a
-/// few loops is no minute's luck.
+/// How often the capacity is measured. A loop takes two seconds, and machines have been a fifth faster in one than in the
+/// next: 30 % of a lucky one is too much for minutes on end.
 const CAPACITY_LOOPS: usize = 3;
 /// How many loops there are at most before a machine that is busy with something else is given up.
 const CAPACITY_TRIES: usize = 7;
@@ -61,7 +61,7 @@ pub struct Wanted {
 /// # Errors
 /// When something cannot be measured at all. A bar that is missed is no error.
 pub async fn run(bench: &mut Bench, wanted: &Wanted) -> Result<()> {
-    let loops = capacity(bench).await?;
+    let loops = measure_capacity(bench).await?;
     let capacity = Spread::of(loops.iter().map(|measured| measured.rate)).context("no loop was measured")?;
     let stage = Stage {
         broker: &bench.broker,
@@ -103,20 +103,21 @@ pub async fn run(bench: &mut Bench, wanted: &Wanted) -> Result<()> {
 }
 
 /// The loops that tell the capacity, with fan-out 1.
-async fn capacity(bench: &mut Bench) -> Result<Vec<Measured>> {
-    let mut loops = Vec::new();
+async fn measure_capacity(bench: &mut Bench) -> Result<Vec<Measured>> {
+    let (mut loops, mut faults) = (Vec::new(), Vec::new());
     for attempt in 1..=CAPACITY_TRIES {
         let measured = bench.measure(Loop::Docrelay, 1, &format!("capacity-{attempt}")).await?;
         if measured.faults.is_empty() {
             loops.push(measured);
         } else {
-            println!("  the capacity is measured again: {}", measured.faults.join(", "));
+            println!("  a loop does not count: {}", measured.faults.join(", "));
+            faults = measured.faults;
         }
         if loops.len() == CAPACITY_LOOPS {
             return Ok(loops);
         }
     }
-    bail!("the capacity cannot be told: {} of {CAPACITY_TRIES} loops had faults", CAPACITY_TRIES - loops.len());
+    bail!("the capacity cannot be told: only {} of {CAPACITY_TRIES} loops count; {}", loops.len(), faults.join(", "));
 }
 
 fn estimate(stage: &Stage<'_>, wanted: &Wanted) -> Duration {
