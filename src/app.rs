@@ -24,6 +24,7 @@ use crate::{
     config::Config,
     domain, files,
     flow::{Couriers, Directory, Flow, FlowSettings, LaneFigures, StopSignals, TryOut},
+    memory,
     policy::share::Share,
     store::{StoreSource, Subscriptions},
     telemetry::{
@@ -54,6 +55,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let mut hang_up = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     files::raise_limit();
+    memory::take_small_pages();
     let service = Service::start(config).await?;
     loop {
         tokio::select! {

@@ -15,6 +15,7 @@ pub mod config;
 pub mod domain;
 mod files;
 pub mod flow;
+mod memory;
 pub mod payload;
 pub mod policy;
 pub mod secrets;
