@@ -54,8 +54,9 @@ pub(super) struct Later {
     /// As it is to be parked, but for the first hop.
     pub(super) owed: Owed,
     pub(super) reason: ParkedFor,
-    /// Whether what it waits for is known to give no answer: its target, or the login before it.
-    pub(super) is_silent: bool,
+    /// Whether it may share a message with any other such: what it waits for, its target or the login before it, is known to
+    /// give no answer, or one so late that it can hardly ever be asked.
+    pub(super) shares_with_any: bool,
     /// What to tell upstream once it is parked: a failed attempt.
     pub(super) told: Option<Box<Told>>,
 }
@@ -153,18 +154,18 @@ impl<C: Courier> Flow<C> {
             let wait = lane::hold_for(age(work, now()), self.settings.delay_unit);
             return self.wait_for_a_turn(work, stay, owed, subscription, Park { wait, reason: Reason::Down });
         }
-        let is_silent = heard == Heard::Silence && health == Health::Down;
-        self.follow_up(work, stay, owed, subscription, (attempt, is_silent), seen).await
+        let shares_with_any = heard == Heard::Silence && health == Health::Down;
+        self.follow_up(work, stay, owed, subscription, (attempt, shares_with_any), seen).await
     }
 
-    /// Does what follows an attempt that counts. `is_silent`: it was not answered, and neither were those before it.
+    /// Does what follows an attempt that counts. `shares_with_any`: it was not answered, and neither were those before it.
     async fn follow_up(
         &self,
         work: &Work,
         stay: Stay,
         mut owed: Owed,
         subscription: &Arc<Subscription>,
-        (attempt, is_silent): (Attempt, bool),
+        (attempt, shares_with_any): (Attempt, bool),
         seen: Seen,
     ) -> Carried {
         let made = (stay.key().delivery, owed.attempts + 1);
@@ -189,7 +190,7 @@ impl<C: Courier> Flow<C> {
                 let told =
                     Told::failed_attempt(owed.clone(), subscription.clone(), (kind, text), attempt, now.after(wait));
                 let told = Some(Box::new(told));
-                Carried::Later(Box::new(Later { stay, owed, reason: ParkedFor::Retry, is_silent, told }))
+                Carried::Later(Box::new(Later { stay, owed, reason: ParkedFor::Retry, shares_with_any, told }))
             }
         }
     }
@@ -203,10 +204,11 @@ impl<C: Courier> Flow<C> {
         subscription: &Arc<Subscription>,
         Park { wait, reason }: Park,
     ) -> Carried {
-        let (is_down, is_silent) = (reason == Reason::Down, reason != Reason::Turn);
+        let (is_down, shares_with_any) = (reason == Reason::Down, reason != Reason::Turn);
         if owed.units_left > 0 && !is_down && wait.is_zero() {
             // It was early: its turn stands.
-            return Carried::Later(Box::new(Later { stay, owed, reason: ParkedFor::Limit, is_silent, told: None }));
+            let reason = ParkedFor::Limit;
+            return Carried::Later(Box::new(Later { stay, owed, reason, shares_with_any, told: None }));
         }
         // What waits ends with its age, and not later.
         let wait = wait.min(subscription.retry.max_age.saturating_sub(age(work, now())));
@@ -216,7 +218,7 @@ impl<C: Courier> Flow<C> {
         });
         let reason = if is_down { ParkedFor::Down } else { ParkedFor::Limit };
         let owed = self.waiting(work, owed, Wait::Limit, wait);
-        Carried::Later(Box::new(Later { stay, owed, reason, is_silent, told }))
+        Carried::Later(Box::new(Later { stay, owed, reason, shares_with_any, told }))
     }
 
     /// The target is gone for good: its subscription is disabled, which is told before the delivery ends, so that a crash
@@ -341,5 +343,5 @@ async fn watched(mut attempt: Pin<&mut impl Future<Output = Attempt>>, slow: Opt
 
 /// It waits for a time, whatever its target does meanwhile, and there is nothing to tell.
 fn waits_on(stay: Stay, owed: Owed, reason: ParkedFor) -> Carried {
-    Carried::Later(Box::new(Later { stay, owed, reason, is_silent: false, told: None }))
+    Carried::Later(Box::new(Later { stay, owed, reason, shares_with_any: false, told: None }))
 }

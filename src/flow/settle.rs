@@ -146,8 +146,8 @@ impl<C: Courier> Flow<C> {
             trace: work.context().clone(),
             owed: group.iter().map(|later| later.owed.clone()).collect(),
         };
-        let is_silent = is_silent(&group);
-        let waits = Waits { tier, organization: &work.event.organization, is_silent };
+        let shares_with_any = shares_with_any(&group);
+        let waits = Waits { tier, organization: &work.event.organization, shares_with_any };
         let proof = match self.bundles.park(waits, parked).await {
             Ok(proof) => proof,
             Err(OutboxError::Closed) => return None,
@@ -234,9 +234,9 @@ impl<C: Courier> Flow<C> {
     }
 }
 
-/// Whether nothing that these wait for answers: with one that does, they are held and repeated with what it is owed.
-fn is_silent(group: &[Later]) -> bool {
-    group.iter().all(|later| later.is_silent)
+/// Whether nothing that these wait for answers, or soon: with one that does, they are held and repeated with what it is owed.
+fn shares_with_any(group: &[Later]) -> bool {
+    group.iter().all(|later| later.shares_with_any)
 }
 
 /// Groups deliveries by the delay queue of their next hop, and takes that hop off what each has left to wait.
@@ -322,21 +322,21 @@ mod tests {
         telemetry::metrics::ParkedFor,
     };
 
-    async fn later(register: &Arc<Register>, subscription: &str, is_silent: bool) -> Later {
+    async fn later(register: &Arc<Register>, subscription: &str, shares_with_any: bool) -> Later {
         let owed = Owed::first(subscription.parse().unwrap());
         let delivery = DeliveryId::of(&"evt-1".parse().unwrap(), &owed.subscription);
         let Entered::Mine(stay) = register.enter(StayKey { delivery, hop: 0 }).await else {
             panic!("nobody else carries it")
         };
-        Later { stay, owed, reason: ParkedFor::Limit, is_silent, told: None }
+        Later { stay, owed, reason: ParkedFor::Limit, shares_with_any, told: None }
     }
 
     #[tokio::test]
-    async fn deliveries_that_are_parked_together_are_silent_only_if_each_is() {
+    async fn deliveries_that_are_parked_together_share_with_any_only_if_each_does() {
         let register = Arc::new(Register::new());
         let silent = [later(&register, "a", true).await, later(&register, "b", true).await];
-        assert!(is_silent(&silent));
+        assert!(shares_with_any(&silent));
         let mixed = [later(&register, "c", true).await, later(&register, "d", false).await];
-        assert!(!is_silent(&mixed));
+        assert!(!shares_with_any(&mixed));
     }
 }

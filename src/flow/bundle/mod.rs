@@ -2,7 +2,7 @@
 //!
 //! Events that owe to the same few subscriptions and wait in the same delay queue share one message. They come back together,
 //! and it is acked when all of them are settled: what others' events owe is never held by it, nor repeated after a crash. What
-//! waits for targets that do not answer shares one with whatever else does, whosever it is.
+//! waits for targets that do not answer, or hardly ever can be asked, shares one with whatever else does, whosever it is.
 //! What an event owes to many joins its message while that gathers: some deliveries know later than others that they must wait.
 
 #[cfg(test)]
@@ -36,9 +36,9 @@ const MOST_EVENTS: usize = 16;
 /// delivery.
 const MOST_BYTES: usize = 64 * 1024;
 
-/// One that is shared by whatever waits for targets that do not answer is no larger than this. It is in hand for as long as one
-/// of its deliveries is tried without an answer: with the widest window that may be 768 messages, 12 MiB.
-const MOST_SILENT_BYTES: usize = 16 * 1024;
+/// One that is shared by whatever waits for targets that do not answer, or hardly ever can be asked, is no larger than this. It
+/// is in hand for as long as one of its deliveries is tried without an answer: with the widest window that may be 768 messages, 12 MiB.
+const MOST_SHARED_BYTES: usize = 16 * 1024;
 
 /// What owes to more subscriptions than this shares no message with other events: hardly another one owes to the same, and a
 /// crash would repeat too many deliveries.
@@ -60,8 +60,8 @@ pub(super) struct Waits<'a> {
     pub(super) tier: Tier,
     /// Whose it is.
     pub(super) organization: &'a OrganizationId,
-    /// Whether all that it waits for is known to give no answer.
-    pub(super) is_silent: bool,
+    /// Whether all that it waits for is known to give no answer, or one so late that hardly any of it is ever asked.
+    pub(super) shares_with_any: bool,
 }
 
 /// What deliveries must share to share a message.
@@ -69,8 +69,8 @@ pub(super) struct Waits<'a> {
 enum Key {
     /// Other events to the same.
     Subscriptions(Tier, OrganizationId, Vec<SubscriptionId>),
-    /// Other events to targets that do not answer.
-    Silent(Tier),
+    /// Other events to targets that do not answer, or hardly ever can be asked.
+    Any(Tier),
     /// More of the same event: where its bytes lie, which stay there while its message gathers.
     Event(Tier, usize),
 }
@@ -170,8 +170,8 @@ impl Bundles {
             let of_its_own = open.bundles.hasher().hash_one(open.opened);
             open.gathering.parks(time, of_its_own);
         }
-        let is_shared_by_silent = by.iter().any(|key| matches!(key, Key::Silent(_)));
-        let wait = if is_shared_by_silent { open.gathering.wait_together(time) } else { open.gathering.wait(time) };
+        let is_for_any = by.iter().any(|key| matches!(key, Key::Any(_)));
+        let wait = if is_for_any { open.gathering.wait_together(time) } else { open.gathering.wait(time) };
         let leaves_at = now + wait;
         open.until = open.until.max(leaves_at);
         let content = Arc::new(Mutex::new(Some(content)));
@@ -210,7 +210,7 @@ impl Bundle {
         let Some(all) = content.as_mut() else { return Err(more) };
         match key {
             Key::Subscriptions(..) => all.take_others(more, MOST_BYTES),
-            Key::Silent(_) => all.take_others(more, MOST_SILENT_BYTES),
+            Key::Any(_) => all.take_others(more, MOST_SHARED_BYTES),
             Key::Event(..) => all.take_same(more),
         }
     }
@@ -222,7 +222,7 @@ impl Content {
     }
 
     /// By what it may find others.
-    fn keys(&self, Waits { tier, organization, is_silent }: Waits<'_>) -> Keys {
+    fn keys(&self, Waits { tier, organization, shares_with_any }: Waits<'_>) -> Keys {
         let owed = || self.events.iter().flat_map(|event| &event.owed);
         let same = Key::Event(tier, self.events.first().map_or(0, |event| event.event.as_ptr().addr()));
         if owed().count() > MOST_SUBSCRIPTIONS {
@@ -232,7 +232,7 @@ impl Content {
         to.sort_unstable();
         let kind = Key::Subscriptions(tier, organization.clone(), to);
         // A larger one could share nothing that way, and would end the message that gathers.
-        let others = if is_silent && self.bytes <= MOST_SILENT_BYTES { Key::Silent(tier) } else { kind.clone() };
+        let others = if shares_with_any && self.bytes <= MOST_SHARED_BYTES { Key::Any(tier) } else { kind.clone() };
         Keys { by: vec![same, others], kind }
     }
 

@@ -37,7 +37,7 @@ fn acme() -> OrganizationId {
 }
 
 fn answering(tier: Tier, organization: &OrganizationId) -> Waits<'_> {
-    Waits { tier, organization, is_silent: false }
+    Waits { tier, organization, shares_with_any: false }
 }
 
 fn tier(number: usize) -> Tier {
@@ -269,7 +269,7 @@ async fn full_messages_to_one_subscription_are_much_as_those_to_many_are() {
 #[tokio::test(start_paused = true)]
 async fn what_waits_for_targets_that_do_not_answer_shares_a_message_whoever_it_is_for() {
     let [acme, other] = ["acme", "other"].map(|id| id.parse::<OrganizationId>().unwrap());
-    let silent = |number, organization| Waits { is_silent: true, ..answering(tier(number), organization) };
+    let silent = |number, organization| Waits { shares_with_any: true, ..answering(tier(number), organization) };
     let events = [
         (silent(0, &acme), event(&["a"], 9)),
         (silent(0, &acme), event(&["b", "c"], 9)),
@@ -299,7 +299,7 @@ async fn what_waits_for_targets_that_do_not_answer_shares_a_message_whoever_it_i
 #[tokio::test(start_paused = true)]
 async fn what_is_silent_counts_by_whom_it_is_for_and_so_does_a_message_that_is_full() {
     let acme = acme();
-    let silent = Waits { is_silent: true, ..answering(tier(0), &acme) };
+    let silent = Waits { shares_with_any: true, ..answering(tier(0), &acme) };
     let fine = || Ok(Confirmed::nothing_owed());
     // 24 kinds are two messages, and the second one counts as well: 25, still little.
     for (to, wait) in [(24, 100), (25, 20), (250, 20)] {
@@ -319,7 +319,7 @@ async fn what_is_silent_counts_by_whom_it_is_for_and_so_does_a_message_that_is_f
 #[tokio::test(start_paused = true)]
 async fn what_is_silent_and_owes_to_many_leaves_as_soon_as_the_rest_for_it_shares_nothing() {
     let (acme, mut parking, begun) = (acme(), parking(), Instant::now());
-    let silent = Waits { is_silent: true, ..answering(tier(0), &acme) };
+    let silent = Waits { shares_with_any: true, ..answering(tier(0), &acme) };
     let much: Vec<_> = (0..126).map(|_| (silent, event(&["a", "b", "c", "d", "e"], 9))).collect();
     let (_, held) = park_where(&mut parking, &much, Ok(Confirmed::nothing_owed())).await;
     assert_eq!(held, vec![1; 126]);
@@ -330,7 +330,7 @@ async fn what_is_silent_and_owes_to_many_leaves_as_soon_as_the_rest_for_it_share
 #[tokio::test(start_paused = true)]
 async fn what_leaves_often_is_not_more_for_what_gathers_beside_it() {
     let (acme, mut parking, fine) = (acme(), parking(), || Ok(Confirmed::nothing_owed()));
-    let silent = Waits { is_silent: true, ..answering(tier(0), &acme) };
+    let silent = Waits { shares_with_any: true, ..answering(tier(0), &acme) };
     let begun = Instant::now();
     let spike: Vec<_> = (0..126).map(|number| (tier(0), event(&[&format!("s{number}")], 9))).collect();
     park(&mut parking, &spike, fine()).await;

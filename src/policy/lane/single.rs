@@ -132,8 +132,12 @@ impl Lane {
     }
 
     /// Why a delivery waits that is not held. A target that was never asked has done nothing yet.
-    fn reason(&self, now: Duration) -> Reason {
-        if self.record.is_doubted(self.is_overdue(now)) { Reason::Silence } else { Reason::Turn }
+    fn reason(&self, world: &World<'_>, windows: &Windows, ask: &Ask<'_>) -> Reason {
+        if self.record.is_doubted(self.is_overdue(world.now)) {
+            return Reason::Silence;
+        }
+        let is_slow = self.spacing_by_latency(world, windows, ask, self.class(world.now)) >= world.unit;
+        if is_slow { Reason::Slowness } else { Reason::Turn }
     }
 
     /// An attempt begins that waited for the window: if it is the only one, the target is asked from now on.
@@ -237,7 +241,7 @@ impl Lane {
         }
         // Never before the lane's pause is over.
         let wait = wait.max(self.held_until.time().saturating_sub(now));
-        Admission::Park(Park { wait, reason: self.reason(world.now) })
+        Admission::Park(Park { wait, reason: self.reason(world, windows, ask) })
     }
 
     /// How far apart the turns of a silent lane are while so many are silent that each has but one place: as long as its
@@ -258,7 +262,7 @@ impl Lane {
             self.bookings.promise(world.now, self.held_until.time(), spacing);
             turn
         };
-        Admission::Park(Park { wait, reason: self.reason(world.now) })
+        Admission::Park(Park { wait, reason: self.reason(world, windows, ask) })
     }
 
     /// How far apart promised turns are: the broker brings all of a unit at once, and they must find room.
@@ -277,13 +281,16 @@ impl Lane {
     /// neither is known.
     fn spacing(&self, world: &World<'_>, windows: &Windows, ask: &Ask<'_>, class: Class) -> Duration {
         let by_rate = ask.limits.rate.map_or(Duration::ZERO, |rate| rate.shared(world.share.replicas).interval);
-        let by_latency = match (class, self.record.latency()) {
+        by_rate.max(self.spacing_by_latency(world, windows, ask, class))
+    }
+
+    fn spacing_by_latency(&self, world: &World<'_>, windows: &Windows, ask: &Ask<'_>, class: Class) -> Duration {
+        match (class, self.record.latency()) {
             (Class::Quick | Class::Slow, Some(latency)) => {
                 latency.div_f64(f64::from(cap(ask.limits, world.share)).min(windows.part(self.held, class)).max(1e-6))
             }
             (Class::Suspect, _) | (_, None) => Duration::ZERO,
-        };
-        by_rate.max(by_latency)
+        }
     }
 
     /// How many may stand in line: what the lane can send within [`LINE_WORTH`]. The cap for a target of unknown speed, and

@@ -1,6 +1,7 @@
-//! What waits for the same, or for targets that do not answer, shares a message in the broker, and nothing else.
+//! What waits for the same, or for targets that do not answer or hardly ever can be asked, shares a message in the broker, and
+//! nothing else.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use docrelay::{
     broker::{codec, outbox::headers},
@@ -93,6 +94,46 @@ async fn what_silent_targets_are_owed_shares_messages_and_what_another_one_is_ow
     let delivered = delivered.iter().filter(|it| (it.outcome, it.attempt) == (Outcome::Delivered, 2)).count();
     assert_eq!(delivered, events.len());
     surroundings.end(service, &[(&away, 2 * (EACH * silent.len() + FEW)), (&answers, 2 * EACH)]).await;
+}
+
+#[tokio::test]
+async fn what_waits_for_targets_whose_turns_are_a_unit_apart_shares_messages_whosever_it_is() {
+    const EACH: usize = 4;
+    let slow: Vec<String> = (0..12).map(|number| format!("slow-{number}")).collect();
+    let receiver = Receiver::scripted(|_: &Recorded| Reply::ok().after(Duration::from_millis(1100))).await;
+    let surroundings = Surroundings::with(&[("BROKER__DELAY_UNIT", "1s")]).await;
+    let subscriptions: Vec<_> = slow
+        .iter()
+        .map(|it| {
+            let one_at_a_time = json!({"organization": it, "max_in_flight": 1});
+            with(subscription(it, &receiver.url("/")), one_at_a_time)
+        })
+        .collect();
+    surroundings.subscribe(&subscriptions);
+    let (_connection, channel) = surroundings.channel().await;
+    let copies = surroundings.copies_of_what_is_parked(&channel).await;
+    let service = surroundings.start().await;
+    let to_each = |number: usize| {
+        let event = move |organization: &String| DocumentEvent {
+            organization: organization.parse().unwrap(),
+            ..event(&format!("evt-{organization}-{number}"))
+        };
+        slow.iter().map(event).collect::<Vec<_>>()
+    };
+    // They are known to be slow, and not silent, when the others come: nothing of the first had to wait.
+    surroundings.publish_all(&to_each(0)).await;
+    surroundings.results.wait_for_finals(slow.len(), GENEROUS).await;
+    assert_eq!(parked_in(&channel, &copies).await, Vec::<Vec<ParkedEvent>>::new());
+    surroundings.publish_all(&(1..EACH).flat_map(to_each).collect::<Vec<_>>()).await;
+    surroundings.results.wait_for_finals(slow.len() * EACH, GENEROUS).await;
+
+    let waited = parked_in(&channel, &copies).await;
+    let whose = |events: &Vec<ParkedEvent>| {
+        let owed = events.iter().flat_map(|event| &event.owed);
+        owed.map(|owed| owed.subscription.to_string()).collect::<BTreeSet<_>>()
+    };
+    assert!(waited.iter().any(|events| whose(events).len() > 1), "none of {} messages is for several", waited.len());
+    surroundings.end(service, &[(&receiver, slow.len() * EACH)]).await;
 }
 
 #[tokio::test]

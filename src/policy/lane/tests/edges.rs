@@ -159,6 +159,23 @@ fn a_wait_says_whether_its_target_is_known_to_give_no_answer() {
 }
 
 #[test]
+fn a_wait_says_whether_its_target_answers_so_slowly_that_turns_are_a_unit_apart() {
+    for (latency, max_in_flight, reason) in [
+        (SECOND, 1, Reason::Slowness),
+        (MILLI * 999, 1, Reason::Turn),
+        (SECOND, 2, Reason::Turn),
+        (SECOND * 10, 9, Reason::Slowness),
+    ] {
+        let (mut lanes, key) = (lanes(), key(1));
+        answer(&mut lanes, SECOND, &key, latency);
+        let ask = Ask { limits: Limits { max_in_flight, rate: None }, ..ask(&key) };
+        let waits = (0..99).map(|_| lanes.admit(SECOND * 2, &ask)).find(|it| !goes(it) && *it != Admission::Line);
+        let Some(Admission::Park(park)) = waits else { panic!("must park: {waits:?}") };
+        assert_eq!(park.reason, reason, "{latency:?} and {max_in_flight} in flight");
+    }
+}
+
+#[test]
 fn a_target_that_was_never_asked_is_not_silent_however_long_it_finds_no_place() {
     let mut lanes = of(WindowSizes { slow: 1, ..SIZES });
     may_go(&mut lanes, SECOND, &ask(&key(1)));
