@@ -55,7 +55,7 @@ pub(super) struct Later {
     pub(super) owed: Owed,
     pub(super) reason: ParkedFor,
     /// Whether it may share a message with any other such: what it waits for, its target or the login before it, is known to
-    /// give no answer, or one so late that it can hardly ever be asked.
+    /// give no answer, or answers so slowly that its turns are a unit apart or more.
     pub(super) shares_with_any: bool,
     /// What to tell upstream once it is parked: a failed attempt.
     pub(super) told: Option<Box<Told>>,
@@ -154,18 +154,18 @@ impl<C: Courier> Flow<C> {
             let wait = lane::hold_for(age(work, now()), self.settings.delay_unit);
             return self.wait_for_a_turn(work, stay, owed, subscription, Park { wait, reason: Reason::Down });
         }
-        let shares_with_any = heard == Heard::Silence && health == Health::Down;
-        self.follow_up(work, stay, owed, subscription, (attempt, shares_with_any), seen).await
+        let is_silent = heard == Heard::Silence && health == Health::Down;
+        self.follow_up(work, stay, owed, subscription, (attempt, is_silent), seen).await
     }
 
-    /// Does what follows an attempt that counts. `shares_with_any`: it was not answered, and neither were those before it.
+    /// Does what follows an attempt that counts. `is_silent`: it was not answered, and neither were those before it.
     async fn follow_up(
         &self,
         work: &Work,
         stay: Stay,
         mut owed: Owed,
         subscription: &Arc<Subscription>,
-        (attempt, shares_with_any): (Attempt, bool),
+        (attempt, is_silent): (Attempt, bool),
         seen: Seen,
     ) -> Carried {
         let made = (stay.key().delivery, owed.attempts + 1);
@@ -189,8 +189,8 @@ impl<C: Courier> Flow<C> {
                 let owed = self.waiting(work, owed, Wait::Retry, wait);
                 let told =
                     Told::failed_attempt(owed.clone(), subscription.clone(), (kind, text), attempt, now.after(wait));
-                let told = Some(Box::new(told));
-                Carried::Later(Box::new(Later { stay, owed, reason: ParkedFor::Retry, shares_with_any, told }))
+                let (told, reason) = (Some(Box::new(told)), ParkedFor::Retry);
+                Carried::Later(Box::new(Later { stay, owed, reason, shares_with_any: is_silent, told }))
             }
         }
     }

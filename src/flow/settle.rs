@@ -234,7 +234,8 @@ impl<C: Courier> Flow<C> {
     }
 }
 
-/// Whether nothing that these wait for answers, or soon: with one that does, they are held and repeated with what it is owed.
+/// Whether nothing that these wait for answers, or does so soon enough: with one that does, they would be held and repeated with
+/// what it is owed.
 fn shares_with_any(group: &[Later]) -> bool {
     group.iter().all(|later| later.shares_with_any)
 }

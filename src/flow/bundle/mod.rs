@@ -2,7 +2,8 @@
 //!
 //! Events that owe to the same few subscriptions and wait in the same delay queue share one message. They come back together,
 //! and it is acked when all of them are settled: what others' events owe is never held by it, nor repeated after a crash. What
-//! waits for targets that do not answer, or hardly ever can be asked, shares one with whatever else does, whosever it is.
+//! waits for targets that do not answer, or so slowly that their turns are a unit apart or more, shares one with whatever else does,
+//! whosever it is.
 //! What an event owes to many joins its message while that gathers: some deliveries know later than others that they must wait.
 
 #[cfg(test)]
@@ -36,9 +37,9 @@ const MOST_EVENTS: usize = 16;
 /// delivery.
 const MOST_BYTES: usize = 64 * 1024;
 
-/// One that is shared by whatever waits for targets that do not answer, or hardly ever can be asked, is no larger than this. It
-/// is in hand for as long as one of its deliveries is tried without an answer: with the widest window that may be 768 messages, 12 MiB.
-const MOST_SHARED_BYTES: usize = 16 * 1024;
+/// One that is shared by whatever waits for such targets is no larger than this. It is in hand for as long as one of its deliveries
+/// is under way: with the widest window that may be 768 messages, 12 MiB.
+const MOST_ANY_BYTES: usize = 16 * 1024;
 
 /// What owes to more subscriptions than this shares no message with other events: hardly another one owes to the same, and a
 /// crash would repeat too many deliveries.
@@ -60,7 +61,7 @@ pub(super) struct Waits<'a> {
     pub(super) tier: Tier,
     /// Whose it is.
     pub(super) organization: &'a OrganizationId,
-    /// Whether all that it waits for is known to give no answer, or one so late that hardly any of it is ever asked.
+    /// Whether all that it waits for gives no answer, or answers so slowly that its turns are a unit apart or more.
     pub(super) shares_with_any: bool,
 }
 
@@ -69,7 +70,7 @@ pub(super) struct Waits<'a> {
 enum Key {
     /// Other events to the same.
     Subscriptions(Tier, OrganizationId, Vec<SubscriptionId>),
-    /// Other events to targets that do not answer, or hardly ever can be asked.
+    /// Other events to targets that do not answer, or so slowly that their turns are a unit apart or more.
     Any(Tier),
     /// More of the same event: where its bytes lie, which stay there while its message gathers.
     Event(Tier, usize),
@@ -210,7 +211,7 @@ impl Bundle {
         let Some(all) = content.as_mut() else { return Err(more) };
         match key {
             Key::Subscriptions(..) => all.take_others(more, MOST_BYTES),
-            Key::Any(_) => all.take_others(more, MOST_SHARED_BYTES),
+            Key::Any(_) => all.take_others(more, MOST_ANY_BYTES),
             Key::Event(..) => all.take_same(more),
         }
     }
@@ -232,7 +233,7 @@ impl Content {
         to.sort_unstable();
         let kind = Key::Subscriptions(tier, organization.clone(), to);
         // A larger one could share nothing that way, and would end the message that gathers.
-        let others = if shares_with_any && self.bytes <= MOST_SHARED_BYTES { Key::Any(tier) } else { kind.clone() };
+        let others = if shares_with_any && self.bytes <= MOST_ANY_BYTES { Key::Any(tier) } else { kind.clone() };
         Keys { by: vec![same, others], kind }
     }
 

@@ -94,7 +94,7 @@ pub enum Reason {
     /// The same, and its target gives no answer now: its last attempt failed without one, or one should have been answered by
     /// now.
     Silence,
-    /// The same, and its target answers so slowly that its turns are a unit apart, or more.
+    /// The same, and its target answers so slowly, for the places that its lane has, that its turns are a unit apart or more.
     Slowness,
     /// Its target is down, and no attempt is spent on it.
     Down,

@@ -136,7 +136,8 @@ impl Lane {
         if self.record.is_doubted(self.is_overdue(world.now)) {
             return Reason::Silence;
         }
-        let is_slow = self.spacing_by_latency(world, windows, ask, self.class(world.now)) >= world.unit;
+        let class = self.class(world.now);
+        let is_slow = class == Class::Slow && self.spacing_by_latency(world, windows, ask, class) >= world.unit;
         if is_slow { Reason::Slowness } else { Reason::Turn }
     }
 
@@ -284,6 +285,7 @@ impl Lane {
         by_rate.max(self.spacing_by_latency(world, windows, ask, class))
     }
 
+    /// How far apart its target's latency lets them be, with the places that the lane has.
     fn spacing_by_latency(&self, world: &World<'_>, windows: &Windows, ask: &Ask<'_>, class: Class) -> Duration {
         match (class, self.record.latency()) {
             (Class::Quick | Class::Slow, Some(latency)) => {

@@ -1,5 +1,5 @@
-//! What waits for the same, or for targets that do not answer or hardly ever can be asked, shares a message in the broker, and
-//! nothing else.
+//! What waits for the same, or for targets that do not answer or whose turns are a unit apart, shares a message in the broker,
+//! and nothing else.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -97,10 +97,11 @@ async fn what_silent_targets_are_owed_shares_messages_and_what_another_one_is_ow
 }
 
 #[tokio::test]
-async fn what_waits_for_targets_whose_turns_are_a_unit_apart_shares_messages_whosever_it_is() {
+async fn what_waits_for_targets_as_slow_as_a_unit_shares_messages_and_what_waits_for_a_limit_does_not() {
     const EACH: usize = 4;
     let slow: Vec<String> = (0..12).map(|number| format!("slow-{number}")).collect();
     let receiver = Receiver::scripted(|_: &Recorded| Reply::ok().after(Duration::from_millis(1100))).await;
+    let quick = Receiver::scripted(|_: &Recorded| Reply::ok()).await;
     let surroundings = Surroundings::with(&[("BROKER__DELAY_UNIT", "1s")]).await;
     let subscriptions: Vec<_> = slow
         .iter()
@@ -108,24 +109,27 @@ async fn what_waits_for_targets_whose_turns_are_a_unit_apart_shares_messages_who
             let one_at_a_time = json!({"organization": it, "max_in_flight": 1});
             with(subscription(it, &receiver.url("/")), one_at_a_time)
         })
+        .chain([with(
+            subscription("limited", &quick.url("/")),
+            json!({"organization": "limited", "rate_limit": {"per_second": 1, "burst": 1}}),
+        )])
         .collect();
     surroundings.subscribe(&subscriptions);
     let (_connection, channel) = surroundings.channel().await;
     let copies = surroundings.copies_of_what_is_parked(&channel).await;
     let service = surroundings.start().await;
-    let to_each = |number: usize| {
-        let event = move |organization: &String| DocumentEvent {
-            organization: organization.parse().unwrap(),
-            ..event(&format!("evt-{organization}-{number}"))
-        };
-        slow.iter().map(event).collect::<Vec<_>>()
+    let to = |organization: &str, number: usize| DocumentEvent {
+        organization: organization.parse().unwrap(),
+        ..event(&format!("evt-{organization}-{number}"))
     };
+    let to_each = |number: usize| slow.iter().map(|it| to(it, number)).collect::<Vec<_>>();
     // They are known to be slow, and not silent, when the others come: nothing of the first had to wait.
     surroundings.publish_all(&to_each(0)).await;
     surroundings.results.wait_for_finals(slow.len(), GENEROUS).await;
     assert_eq!(parked_in(&channel, &copies).await, Vec::<Vec<ParkedEvent>>::new());
-    surroundings.publish_all(&(1..EACH).flat_map(to_each).collect::<Vec<_>>()).await;
-    surroundings.results.wait_for_finals(slow.len() * EACH, GENEROUS).await;
+    let more = (1..EACH).flat_map(|number| to_each(number).into_iter().chain([to("limited", number)]));
+    surroundings.publish_all(&more.collect::<Vec<_>>()).await;
+    surroundings.results.wait_for_finals(slow.len() * EACH + EACH - 1, GENEROUS).await;
 
     let waited = parked_in(&channel, &copies).await;
     let whose = |events: &Vec<ParkedEvent>| {
@@ -133,7 +137,9 @@ async fn what_waits_for_targets_whose_turns_are_a_unit_apart_shares_messages_who
         owed.map(|owed| owed.subscription.to_string()).collect::<BTreeSet<_>>()
     };
     assert!(waited.iter().any(|events| whose(events).len() > 1), "none of {} messages is for several", waited.len());
-    surroundings.end(service, &[(&receiver, slow.len() * EACH)]).await;
+    let of_the_limited: Vec<_> = waited.iter().map(whose).filter(|to| to.contains("limited")).collect();
+    assert!(!of_the_limited.is_empty() && of_the_limited.iter().all(|to| to.len() == 1), "{of_the_limited:?}");
+    surroundings.end(service, &[(&receiver, slow.len() * EACH), (&quick, EACH - 1)]).await;
 }
 
 #[tokio::test]

@@ -160,19 +160,40 @@ fn a_wait_says_whether_its_target_is_known_to_give_no_answer() {
 
 #[test]
 fn a_wait_says_whether_its_target_answers_so_slowly_that_turns_are_a_unit_apart() {
-    for (latency, max_in_flight, reason) in [
-        (SECOND, 1, Reason::Slowness),
-        (MILLI * 999, 1, Reason::Turn),
-        (SECOND, 2, Reason::Turn),
-        (SECOND * 10, 9, Reason::Slowness),
+    for (latency, max_in_flight, replicas, others, reason) in [
+        (SECOND, 1, 1, 0, Reason::Slowness),
+        (MILLI * 999, 1, 1, 0, Reason::Turn),
+        (SECOND, 2, 1, 0, Reason::Turn),
+        (SECOND * 10, 32, 1, 0, Reason::Turn),
+        (SECOND * 10, 32, 4, 0, Reason::Slowness),
+        // They share 576 places: 16 each, or 8.
+        (SECOND * 10, 32, 1, 35, Reason::Turn),
+        (SECOND * 10, 32, 1, 71, Reason::Slowness),
     ] {
-        let (mut lanes, key) = (lanes(), key(1));
-        answer(&mut lanes, SECOND, &key, latency);
-        let ask = Ask { limits: Limits { max_in_flight, rate: None }, ..ask(&key) };
-        let waits = (0..99).map(|_| lanes.admit(SECOND * 2, &ask)).find(|it| !goes(it) && *it != Admission::Line);
-        let Some(Admission::Park(park)) = waits else { panic!("must park: {waits:?}") };
-        assert_eq!(park.reason, reason, "{latency:?} and {max_in_flight} in flight");
+        let (mut lanes, slow) = (lanes(), key(0));
+        lanes.set_share(Duration::ZERO, share(replicas, true, 0));
+        for other in 1..=others {
+            answer(&mut lanes, SECOND, &key(other), SECOND * 10);
+            may_go(&mut lanes, SECOND * 2, &ask(&key(other)));
+        }
+        answer(&mut lanes, SECOND, &slow, latency);
+        for came in [Came::New, Came::Back, Came::Early(SECOND * 4)] {
+            let ask = Ask { limits: Limits { max_in_flight, rate: None }, came, ..ask(&slow) };
+            let waits = (0..99).map(|_| lanes.admit(SECOND * 2, &ask)).find(|it| !goes(it) && *it != Admission::Line);
+            let Some(Admission::Park(park)) = waits else { panic!("must park: {waits:?}") };
+            assert_eq!(park.reason, reason, "{latency:?}, {max_in_flight} in flight, {replicas}, {others}: {came:?}");
+        }
     }
+}
+
+#[test]
+fn a_target_that_answers_quickly_is_not_slow_however_short_a_unit_is() {
+    let (mut lanes, key) = (Lanes::new(SIZES, MILLI * 100), key(1));
+    answer(&mut lanes, SECOND, &key, MILLI * 120);
+    let ask = Ask { limits: Limits { max_in_flight: 1, rate: None }, ..ask(&key) };
+    let waits = (0..99).map(|_| lanes.admit(SECOND * 2, &ask)).find(|it| !goes(it) && *it != Admission::Line);
+    let Some(Admission::Park(park)) = waits else { panic!("must park: {waits:?}") };
+    assert_eq!(park.reason, Reason::Turn);
 }
 
 #[test]
