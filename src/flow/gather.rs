@@ -1,12 +1,12 @@
-//! When what is to be parked leaves: at common moments, so that the broker writes and syncs once for many. Pure: time is
-//! handed in.
+//! When what is to be parked leaves: at common moments of each delay queue, so that few messages hold much. The moments of one
+//! queue lie between those of the others, so that little comes back at once. Pure: time is handed in.
 
 use std::{collections::HashSet, time::Duration};
 
-use crate::policy::wait;
+use crate::policy::wait::{self, Tier};
 
-/// Where little is parked, the broker is free most of the time if it leaves this seldom. Late by so much is still little
-/// beside the shortest wait.
+/// Where little is parked, what is for one delay queue leaves this seldom: few messages hold much. Late by so much is still
+/// little beside the shortest wait.
 const SELDOM: Duration = Duration::from_millis(100);
 
 /// Where much is parked, or very many messages come in, it leaves in so many smaller parts, and where very much is parked, each
@@ -30,9 +30,9 @@ const PART_OF_UNIT: u32 = 10;
 /// Says when each message leaves. One for each process.
 #[derive(Debug)]
 pub(super) struct Gathering {
-    /// Everything leaves at whole multiples of this where little is parked.
+    /// How far apart the moments of a delay queue are where little is parked.
     seldom: Duration,
-    /// Which of these times it is,
+    /// Which such time it is, counted from the beginning,
     current: u128,
     /// what kinds of messages are parked in it so far,
     parked: HashSet<u64>,
@@ -76,15 +76,16 @@ impl Gathering {
         }
     }
 
-    /// How long a message that opens at `now`, for what was just said to be parked, waits for others of its kind.
-    pub(super) fn wait(&self, now: Duration) -> Duration {
-        wait::until_next(now, self.seldom / self.parts())
+    /// How long a message that opens at `now` for a delay queue, for what was just said to be parked, waits for others of its
+    /// kind.
+    pub(super) fn wait(&self, now: Duration, tier: Tier) -> Duration {
+        until_its_moment(now, tier, self.seldom / self.parts())
     }
 
     /// The same for a message that takes several kinds. However much there is, that is few messages, and sooner they would be
     /// many: it never leaves as soon as the others do where very much is parked.
-    pub(super) fn wait_together(&self, now: Duration) -> Duration {
-        wait::until_next(now, self.seldom / self.parts().min(PARTS))
+    pub(super) fn wait_together(&self, now: Duration, tier: Tier) -> Duration {
+        until_its_moment(now, tier, self.seldom / self.parts().min(PARTS))
     }
 
     fn parts(&self) -> u32 {
@@ -100,18 +101,27 @@ impl Gathering {
     }
 }
 
+/// How long until the next moment of a delay queue whose moments are `every` apart.
+fn until_its_moment(now: Duration, tier: Tier, every: Duration) -> Duration {
+    wait::until_next((now + every).saturating_sub(tier.part_of(every)), every)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// So many kinds at once; the wait of the last one.
+    fn shortest() -> Tier {
+        Tier::all().next().unwrap()
+    }
+
+    /// So many kinds at once; the wait of the last one, in the shortest delay queue.
     fn wait(gathering: &mut Gathering, at: u32, kinds: u64) -> Duration {
         for kind in 1..=kinds {
             gathering.parks(MS * at, kind);
         }
-        gathering.wait(MS * at)
+        gathering.wait(MS * at, shortest())
     }
 
     fn gathering() -> Gathering {
@@ -124,6 +134,27 @@ mod tests {
         for at in [0, 30, 99, 100, 101, 599, 70_000] {
             assert_eq!(MS * at + wait(&mut gathering, at, 1), MS * (at / 100 + 1) * 100, "came at {at} ms");
         }
+    }
+
+    #[test]
+    fn each_delay_queue_has_moments_of_its_own_as_far_apart_as_the_others() {
+        let mut gathering = gathering();
+        let leaves_at = |gathering: &mut Gathering, at, kinds| {
+            (1..=kinds).for_each(|kind| gathering.parks(MS * at, kind));
+            Tier::all().map(|tier| (MS * at + gathering.wait(MS * at, tier)).as_millis()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            leaves_at(&mut gathering, 1_000, 1),
+            [1_100, 1_010, 1_020, 1_030, 1_040, 1_050, 1_060, 1_070, 1_080, 1_090]
+        );
+        assert_eq!(
+            leaves_at(&mut gathering, 1_050, 1),
+            [1_100, 1_110, 1_120, 1_130, 1_140, 1_150, 1_060, 1_070, 1_080, 1_090]
+        );
+        assert_eq!(
+            leaves_at(&mut gathering, 1_061, 26),
+            [1_080, 1_062, 1_064, 1_066, 1_068, 1_070, 1_072, 1_074, 1_076, 1_078]
+        );
     }
 
     #[test]
@@ -160,7 +191,7 @@ mod tests {
         let mut gathering = gathering();
         (0..513).for_each(|_| gathering.came_in(MS * 201));
         assert_eq!(wait(&mut gathering, 201, 126), MS * 3);
-        assert_eq!(gathering.wait_together(MS * 201), MS * 19);
+        assert_eq!(gathering.wait_together(MS * 201, shortest()), MS * 19);
     }
 
     #[test]
@@ -175,7 +206,7 @@ mod tests {
     fn very_much_of_several_kinds_together_leaves_every_20_ms() {
         let mut gathering = gathering();
         wait(&mut gathering, 201, 126);
-        assert_eq!(gathering.wait_together(MS * 201), MS * 19);
+        assert_eq!(gathering.wait_together(MS * 201, shortest()), MS * 19);
     }
 
     #[test]

@@ -45,6 +45,12 @@ impl Tier {
         1 << self.0
     }
 
+    /// Its part of a time that is divided evenly among all delay queues: none for the shortest, nearly all for the longest.
+    #[must_use]
+    pub fn part_of(self, time: Duration) -> Duration {
+        time / TIERS * self.0
+    }
+
     /// How long it waits.
     #[must_use]
     pub fn length(self, unit: Duration) -> Duration {

@@ -37,13 +37,16 @@ const MOST_EVENTS: usize = 16;
 /// delivery.
 const MOST_BYTES: usize = 64 * 1024;
 
-/// One that is shared by whatever waits for such targets is no larger than this. It is in hand for as long as one of its deliveries
-/// is under way: with the widest window that may be 768 messages, 12 MiB.
-const MOST_ANY_BYTES: usize = 16 * 1024;
+/// One that is shared by whatever waits for such targets is no larger than this: room for sixteen events of 2.5 KB. It is in hand
+/// for as long as one of its deliveries is under way: with the widest window that may be 768 messages, 30 MiB.
+const MOST_ANY_BYTES: usize = 40 * 1024;
 
 /// What owes to more subscriptions than this shares no message with other events: hardly another one owes to the same, and a
 /// crash would repeat too many deliveries.
 const MOST_SUBSCRIPTIONS: usize = 4;
+
+/// How often bundles that have left are forgotten, at most.
+const FORGET_EVERY: Duration = Duration::from_millis(100);
 
 /// What is about to be parked. One for each process.
 #[derive(Debug)]
@@ -93,8 +96,8 @@ struct Open {
     bundles: HashMap<Key, Bundle>,
     /// How many were opened so far. One that is opened beside a full one of its kind is of a kind of its own.
     opened: u64,
-    /// When the last of them leaves.
-    until: Instant,
+    /// When those that have left are forgotten next.
+    forgets_at: Instant,
 }
 
 /// One message that is about to be published.
@@ -116,7 +119,7 @@ impl Bundles {
     /// Nothing is about to be parked. What is leaves for `outbox`, in waits of at least one `unit`; at once when `draining`.
     pub(super) fn new(outbox: BrokerOutbox, unit: Duration, draining: CancellationToken) -> Self {
         let now = Instant::now();
-        let open = Open { gathering: Gathering::new(unit), bundles: HashMap::new(), opened: 0, until: now };
+        let open = Open { gathering: Gathering::new(unit), bundles: HashMap::new(), opened: 0, forgets_at: now };
         Self { outbox, draining, epoch: now, open: Mutex::new(open) }
     }
 
@@ -144,8 +147,10 @@ impl Bundles {
     fn add(&self, waits: Waits<'_>, mut content: Content) -> Departure {
         let mut open = lock(&self.open);
         let now = Instant::now();
-        if open.until <= now {
-            open.bundles.clear();
+        if open.forgets_at <= now {
+            // Something always gathers where much is parked: each delay queue has moments of its own.
+            open.bundles.retain(|_, bundle| bundle.gathers());
+            open.forgets_at = now + FORGET_EVERY;
         }
         let Keys { by, kind } = content.keys(waits);
         let (time, kind) = (now - self.epoch, open.bundles.hasher().hash_one(kind));
@@ -172,9 +177,10 @@ impl Bundles {
             open.gathering.parks(time, of_its_own);
         }
         let is_for_any = by.iter().any(|key| matches!(key, Key::Any(_)));
-        let wait = if is_for_any { open.gathering.wait_together(time) } else { open.gathering.wait(time) };
+        let gathering = &open.gathering;
+        let wait =
+            if is_for_any { gathering.wait_together(time, waits.tier) } else { gathering.wait(time, waits.tier) };
         let leaves_at = now + wait;
-        open.until = open.until.max(leaves_at);
         let content = Arc::new(Mutex::new(Some(content)));
         let departure = self.depart(waits.tier, leaves_at, Arc::clone(&content));
         let bundle = Bundle { content, departure: departure.clone() };
@@ -232,8 +238,9 @@ impl Content {
         let mut to: Vec<_> = owed().map(|owed| owed.subscription.clone()).collect();
         to.sort_unstable();
         let kind = Key::Subscriptions(tier, organization.clone(), to);
-        // A larger one could share nothing that way, and would end the message that gathers.
-        let others = if shares_with_any && self.bytes <= MOST_ANY_BYTES { Key::Any(tier) } else { kind.clone() };
+        // A larger one would hardly find room that way, and would end the message that gathers.
+        let is_small = self.bytes <= MOST_ANY_BYTES / 2;
+        let others = if shares_with_any && is_small { Key::Any(tier) } else { kind.clone() };
         Keys { by: vec![same, others], kind }
     }
 

@@ -4,12 +4,12 @@ use std::{
     collections::{HashMap, HashSet},
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     time::Duration,
 };
 
-use docrelay::domain::{DeliveryId, DocumentEvent, EventId, Outcome};
+use docrelay::domain::{DeliveryId, DocumentEvent, EventId, Outcome, ParkedEvent};
 use serde_json::json;
 
 use super::{assert_all_delivered, assert_no_repeats, events, requests};
@@ -25,6 +25,9 @@ const EVENTS: usize = 3_000;
 
 /// In flight at once.
 const AT_ONCE: usize = 150;
+
+/// How long a target takes that is asked one at a time, so that its turns are a delay unit of 1 s apart, or more.
+const TURN_APART: Duration = Duration::from_millis(1_100);
 
 /// A subscription for each receiver.
 fn subscribe(surroundings: &Surroundings, receivers: &[Receiver]) {
@@ -100,11 +103,15 @@ async fn killed(receivers: &[Receiver], surroundings: Surroundings, program: Pro
     // Twice; a third time where a copy was parked and its event was not acked yet.
     let most = repeated.iter().map(|(_, times)| *times).max();
     assert!(most <= Some(3), "{repeated:#?}");
-    let delivery =
-        |event: &EventId, number: usize| DeliveryId::of(event, &format!("s{number}").parse().unwrap()).to_string();
-    let may_repeat: HashSet<_> = unacked.iter().flat_map(|event| [delivery(event, 0), delivery(event, 1)]).collect();
+    let may_repeat = deliveries_of(&unacked, &["s0", "s1"]);
     let others: Vec<_> = repeated.iter().filter(|((id, _), _)| !may_repeat.contains(id)).collect();
     assert!(others.is_empty(), "repeated, although nothing of them was unacked: {others:#?}");
+}
+
+/// The deliveries of these events to these subscriptions, by their `webhook-id`.
+fn deliveries_of(events: &HashSet<EventId>, subscriptions: &[impl AsRef<str>]) -> HashSet<String> {
+    let of = |event: &EventId, to: &str| DeliveryId::of(event, &to.parse().unwrap()).to_string();
+    events.iter().flat_map(|event| subscriptions.iter().map(move |to| of(event, to.as_ref()))).collect()
 }
 
 /// How targets behave that are away: one after another, for all that ask.
@@ -161,9 +168,62 @@ async fn a_service_that_is_killed_while_many_targets_hang_loses_nothing_and_repe
     for request in &taken {
         *times.entry(request.delivery()).or_default() += 1;
     }
-    let first_id = "s0".parse().unwrap();
-    let may_repeat: HashSet<_> = unacked.iter().map(|event| DeliveryId::of(event, &first_id).to_string()).collect();
+    let may_repeat = deliveries_of(&unacked, &["s0"]);
     let others: Vec<_> = times.iter().filter(|(id, times)| **times > 1 && !may_repeat.contains(**id)).collect();
+    assert!(others.is_empty(), "repeated, although nothing of them was unacked: {others:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_is_killed_while_slow_targets_share_messages_loses_nothing_and_repeats_only_what_was_unacked() {
+    const TARGETS: usize = 12;
+    const EACH: usize = 10;
+    let slow = Arc::new(AtomicBool::new(true));
+    let receiver = Receiver::scripted({
+        let slow = Arc::clone(&slow);
+        move |_: &Recorded| if slow.load(Ordering::SeqCst) { Reply::ok().after(TURN_APART) } else { Reply::ok() }
+    })
+    .await;
+    let surroundings = Surroundings::with(&[("BROKER__DELAY_UNIT", "1s")]).await;
+    let names: Vec<_> = (0..TARGETS).map(|number| format!("s{number}")).collect();
+    let one_at_a_time =
+        |name: &String| with(subscription(name, &receiver.url("/")), json!({"organization": name, "max_in_flight": 1}));
+    surroundings.subscribe(&names.iter().map(one_at_a_time).collect::<Vec<_>>());
+    let (_connection, channel) = surroundings.channel().await;
+    let copies = surroundings.copies_of_what_is_parked(&channel).await;
+    let round = |number: usize| {
+        let to = move |name: &String| DocumentEvent {
+            organization: name.parse().unwrap(),
+            ..event(&format!("evt-{name}-{number}"))
+        };
+        names.iter().map(to).collect::<Vec<_>>()
+    };
+    let program = surroundings.run().await;
+    // They are known to be slow when the others come.
+    surroundings.publish_all(&round(0)).await;
+    surroundings.results.wait_for_finals(TARGETS, GENEROUS).await;
+    surroundings.publish_all(&(1..EACH).flat_map(round).collect::<Vec<_>>()).await;
+    // By then what was parked has had turns.
+    surroundings.results.wait_for_finals(4 * TARGETS, GENEROUS).await;
+    program.kill().await;
+    let unacked = surroundings.unacked_at_the_end().await;
+    assert!(receiver.count() < TARGETS * EACH, "the load was over before the kill");
+    // What had its turn long ago was acked.
+    assert!(!unacked.is_empty() && unacked.len() <= TARGETS * (EACH - 1), "{} events were unacked", unacked.len());
+    let shared = |events: &Vec<ParkedEvent>| {
+        events.iter().any(|event| event.owed[0].subscription != events[0].owed[0].subscription)
+    };
+    assert!(parked_in(&channel, &copies).await.iter().any(shared), "no message was for several targets");
+    slow.store(false, Ordering::SeqCst);
+    let program = surroundings.run().await;
+    surroundings.results.wait_for_finals(TARGETS * EACH, GENEROUS).await;
+    program.stop().await;
+    surroundings.nothing_is_left(0).await;
+    for (delivery, finals) in surroundings.results.finals() {
+        assert!(finals.iter().all(|it| it.outcome == Outcome::Delivered), "{delivery}: {finals:#?}");
+    }
+    let may_repeat = deliveries_of(&unacked, &names);
+    let repeated = requests(&[receiver]).into_iter().filter(|(_, times)| *times > 1);
+    let others: Vec<_> = repeated.filter(|((id, _), _)| !may_repeat.contains(id)).collect();
     assert!(others.is_empty(), "repeated, although nothing of them was unacked: {others:#?}");
 }
 
