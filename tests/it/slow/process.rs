@@ -108,6 +108,17 @@ async fn killed(receivers: &[Receiver], surroundings: Surroundings, program: Pro
     assert!(others.is_empty(), "repeated, although nothing of them was unacked: {others:#?}");
 }
 
+/// Another one does the rest: so many deliveries in all, however often each.
+async fn a_successor_delivers(surroundings: &Surroundings, deliveries: usize) {
+    let program = surroundings.run().await;
+    surroundings.results.wait_for_finals(deliveries, GENEROUS).await;
+    program.stop().await;
+    surroundings.nothing_is_left(0).await;
+    for (delivery, finals) in surroundings.results.finals() {
+        assert!(finals.iter().all(|it| it.outcome == Outcome::Delivered), "{delivery}: {finals:#?}");
+    }
+}
+
 /// The deliveries of these events to these subscriptions, by their `webhook-id`.
 fn deliveries_of(events: &HashSet<EventId>, subscriptions: &[impl AsRef<str>]) -> HashSet<String> {
     let of = |event: &EventId, to: &str| DeliveryId::of(event, &to.parse().unwrap()).to_string();
@@ -156,13 +167,7 @@ async fn a_service_that_is_killed_while_many_targets_hang_loses_nothing_and_repe
     let unacked = surroundings.unacked_at_the_end().await;
     assert!(!unacked.is_empty(), "the probes hung");
     phase.store(ALL_ARE_BACK, Ordering::SeqCst);
-    let program = surroundings.run().await;
-    surroundings.results.wait_for_finals(TARGETS * EACH, GENEROUS).await;
-    program.stop().await;
-    surroundings.nothing_is_left(0).await;
-    for (delivery, finals) in surroundings.results.finals() {
-        assert!(finals.iter().all(|it| it.outcome == Outcome::Delivered), "{delivery}: {finals:#?}");
-    }
+    a_successor_delivers(&surroundings, TARGETS * EACH).await;
     let mut times: HashMap<_, u32> = HashMap::new();
     let taken: Vec<_> = first.recorded().into_iter().skip(taken_from).collect();
     for request in &taken {
@@ -214,13 +219,7 @@ async fn a_service_that_is_killed_while_slow_targets_share_messages_loses_nothin
     };
     assert!(parked_in(&channel, &copies).await.iter().any(shared), "no message was for several targets");
     slow.store(false, Ordering::SeqCst);
-    let program = surroundings.run().await;
-    surroundings.results.wait_for_finals(TARGETS * EACH, GENEROUS).await;
-    program.stop().await;
-    surroundings.nothing_is_left(0).await;
-    for (delivery, finals) in surroundings.results.finals() {
-        assert!(finals.iter().all(|it| it.outcome == Outcome::Delivered), "{delivery}: {finals:#?}");
-    }
+    a_successor_delivers(&surroundings, TARGETS * EACH).await;
     let may_repeat = deliveries_of(&unacked, &names);
     let repeated = requests(&[receiver]).into_iter().filter(|(_, times)| *times > 1);
     let others: Vec<_> = repeated.filter(|((id, _), _)| !may_repeat.contains(id)).collect();
